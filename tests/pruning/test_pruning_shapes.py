@@ -1,0 +1,166 @@
+"""Counts and rates of real checkpoints' shapes, from their published configs."""
+
+import math
+
+import pytest
+
+from p2law.errors import UserError
+from p2law.pruning import names, shapes
+
+
+def llama(hidden, ffn, layers, heads, groups, tied, vocab=128256, head=None):
+    return {
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "intermediate_size": ffn,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": groups,
+        "head_dim": head,
+        "vocab_size": vocab,
+        "tie_word_embeddings": tied,
+    }
+
+
+def qwen(hidden, ffn, layers, heads, groups):
+    return llama(hidden, ffn, layers, heads, groups, True, 151936) | {"model_type": "qwen2"}
+
+
+# law.md section 1: total parameters, and layers and rates (%) nearest 15, 25 and 35 %.
+GOLDEN = {
+    "Llama-3.2-1B": (
+        llama(2048, 8192, 16, 32, 8, True, head=64),
+        1235814400,
+        {0.15: (3, 14.76), 0.25: (5, 24.61), 0.35: (7, 34.45)},
+    ),
+    "Llama-3.2-3B": (
+        llama(3072, 8192, 28, 24, 8, True, head=128),
+        3212749824,
+        {0.15: (5, 15.67), 0.25: (8, 25.07), 0.35: (11, 34.47)},
+    ),
+    "Llama-3.1-8B": (
+        llama(4096, 14336, 32, 32, 8, False),
+        8030261248,
+        {0.15: (6, 16.30), 0.25: (9, 24.45), 0.35: (13, 35.31)},
+    ),
+    "Qwen2.5-0.5B": (
+        qwen(896, 4864, 24, 14, 2),
+        494032768,
+        {0.15: (5, 15.09), 0.25: (8, 24.15), 0.35: (12, 36.22)},
+    ),
+    "Qwen2.5-1.5B": (
+        qwen(1536, 8960, 28, 12, 2),
+        1543714304,
+        {0.15: (5, 15.16), 0.25: (8, 24.25), 0.35: (12, 36.38)},
+    ),
+    "Qwen2.5-3B": (
+        qwen(2048, 11008, 36, 16, 2),
+        3085938688,
+        {0.15: (6, 14.99), 0.25: (10, 24.98), 0.35: (14, 34.97)},
+    ),
+}
+
+
+@pytest.mark.parametrize("model", GOLDEN)
+def test_counts_and_depth_rates_of_real_models(model):
+    config, total, rates = GOLDEN[model]
+    assert shapes.parameters(config)["total"] == total
+    for asked, (layers, percent) in rates.items():
+        solved = shapes.solve(config, {"prune": "depth"}, asked)
+        assert solved["removed"]["layers"] == layers
+        assert round(100 * solved["rate"], 2) == percent
+        assert shapes.parameters(solved["config"])["total"] == solved["N"]
+
+
+@pytest.mark.parametrize("model", GOLDEN)
+def test_parts_add_up(model):
+    counts = shapes.parameters(GOLDEN[model][0])
+    layer = counts["layer"]
+    assert layer["attention"] + layer["ffn"] + layer["norms"] == layer["total"]
+    assert counts["embedding"] + counts["nonembedding"] == counts["total"]
+    assert counts["nonembedding"] == counts["layers"] * layer["total"] + counts["final_norm"]
+
+
+def test_ffn_width_is_the_nearest_allowed():
+    config = GOLDEN["Llama-3.2-1B"][0]
+    settings = {"prune": "width", "dimensions": ["ffn"], "multiple": 64}
+    solved = shapes.solve(config, settings, 0.25)
+    width = solved["config"]["intermediate_size"]
+    assert width % 64 == 0
+    per_neuron = 3 * 2048 * 16
+    exact = 8192 - 0.25 * 1235814400 / per_neuron
+    assert abs(width - exact) <= 32
+    assert solved["N"] == 1235814400 - per_neuron * (8192 - width)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.2, 0.3, 0.4])
+def test_every_solved_width_reports_the_rate_it_has(rate):
+    config = GOLDEN["Qwen2.5-0.5B"][0]
+    solved = shapes.solve(config, {"prune": "width", "dimensions": ["ffn"]}, rate)
+    assert math.isclose(solved["rate"], 1 - solved["N"] / solved["N0"])
+    assert abs(solved["rate"] - rate) < 0.001
+
+
+def test_two_to_four_has_one_rate_and_counts_only_linear_layers():
+    config = GOLDEN["Llama-3.1-8B"][0]
+    settings = {"prune": "weights", "pattern": "2:4"}
+    assert names.fixed_rate(settings) == 0.5
+    solved = shapes.solve(config, settings, 0.5)
+    linear = 32 * (4096 * 4096 * 2 + 2 * 4096 * 1024 + 3 * 4096 * 14336)
+    assert solved["N"] == 8030261248 - linear // 2
+    with pytest.raises(UserError, match="one rate, 0.5"):
+        shapes.solve(config, settings, 0.3)
+
+
+def test_unstructured_rate_is_a_share_of_all_parameters():
+    config = GOLDEN["Qwen2.5-0.5B"][0]
+    settings = {"prune": "weights", "pattern": "unstructured"}
+    solved = shapes.solve(config, settings, 0.4)
+    assert abs(solved["rate"] - 0.4) < 1e-8
+    with pytest.raises(UserError, match="at most"):
+        shapes.solve(config, settings, 0.8)
+
+
+def test_a_llama_that_transformers_refuses_becomes_mistral():
+    config = llama(90, 64, 2, 4, 2, False, head=16)
+    shape = shapes.loadable(config)
+    assert shape["model_type"] == "mistral"
+    assert shape["sliding_window"] is None
+    with pytest.raises(UserError, match="attention_bias"):
+        shapes.loadable(config | {"attention_bias": True})
+
+
+def test_rates_out_of_reach_are_refused():
+    tiny = llama(64, 128, 6, 4, 4, True, 1024)
+    with pytest.raises(UserError, match="tolerance"):
+        shapes.solve(tiny, {"prune": "depth", "tolerance": 0.01}, 0.03)
+    with pytest.raises(UserError, match="tolerance"):
+        shapes.solve(tiny, {"prune": "width"}, 0.9)
+    with pytest.raises(UserError, match="share of all parameters"):
+        shapes.solve(tiny, {"prune": "depth"}, 1.5)
+    with pytest.raises(UserError, match="model_type 'gpt2'"):
+        shapes.parameters(tiny | {"model_type": "gpt2"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prune": "hidden"}, "prune is 'hidden'; allowed: depth, width, weights"),
+        ({"prune": "depth", "criterium": "x"}, "unknown key 'criterium'"),
+        ({"prune": "depth", "criterion": "x"}, "criterion is 'x'; allowed: block_influence"),
+        ({"prune": "weights", "pattern": "4:2"}, "pattern is '4:2'"),
+        ({"prune": "width", "dimensions": []}, "dimensions is \\[\\]"),
+        ({"prune": "weights", "damp": True}, "damp is True"),
+    ],
+)
+def test_bad_settings_name_key_value_and_what_is_allowed(settings, message):
+    with pytest.raises(UserError, match=message):
+        names.complete(settings)
+
+
+def test_rate_zero_changes_nothing():
+    config = GOLDEN["Llama-3.2-1B"][0]
+    for settings in ({"prune": "depth"}, {"prune": "width"}, {"prune": "weights"}):
+        solved = shapes.solve(config, settings, 0)
+        assert solved["rate"] == 0
+        assert solved["config"] == config

@@ -1,0 +1,286 @@
+"""What a rate asks of a model's shape, from its Hugging Face config alone. Imports no torch.
+
+Rate = share of all N0 parameters removed, embeddings included, tied ones once. Answers how many
+layers or what width a rate asks for, what rate that really gives, and whether Hugging Face can
+load the result, so that a study is checked before any job runs.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from p2law.errors import UserError
+from p2law.pruning import names
+from p2law.pruning.architectures import Axes, architecture_of
+
+Config = Mapping[str, Any]
+
+
+def _elements(tensors: Mapping[str, Axes], sizes: Mapping[str, int]) -> int:
+    return sum(math.prod(sizes[axis] for axis in axes) for axes in tensors.values())
+
+
+def parameters(config: Config) -> dict[str, Any]:
+    """Parameter counts by part of the model that a config describes.
+
+    ``total`` counts each parameter once; ``embedding`` is the token embedding and an untied
+    ``lm_head`` (also given alone; 0 when ``tied``); ``nonembedding`` the rest. ``layer`` holds one
+    block's ``total``, its ``linear`` weights (those that weight pruning may zero) and its parts
+    (``attention``, ``ffn``, ``norms``; a Mamba block has ``mixer``). ``linear`` sums all blocks.
+    Raises :class:`UserError` for an architecture without a description.
+    """
+    arch = architecture_of(config)
+    sizes = arch.sizes(config)
+    layers = config["num_hidden_layers"]
+    block, outer = arch.block_tensors(config), arch.outer_tensors(config)
+    head = _elements({k: v for k, v in outer.items() if k == f"{arch.head}.weight"}, sizes)
+    embedding = sizes["vocab"] * sizes["hidden"] + head
+    linear = _elements({name: block[name] for name in arch.linear_weights()}, sizes)
+    layer = {"total": _elements(block, sizes), "linear": linear, **_parts(block, sizes)}
+    total = _elements(outer, sizes) + layers * layer["total"]
+    return {
+        "total": total,
+        "embedding": embedding,
+        "nonembedding": total - embedding,
+        "lm_head": head,
+        "final_norm": sizes["hidden"],
+        "tied": arch.tied(config),
+        "layers": layers,
+        "layer": layer,
+        "linear": layers * linear,
+    }
+
+
+def _parts(block: Mapping[str, Axes], sizes: Mapping[str, int]) -> dict[str, int]:
+    named = {"self_attn": "attention", "mlp": "ffn", "mixer": "mixer"}
+    parts = {"norms": 0}
+    for name, axes in block.items():
+        part = named.get(name.split(".")[0], "norms")
+        parts[part] = parts.get(part, 0) + _elements({name: axes}, sizes)
+    return parts
+
+
+def solve(config: Config, settings: Mapping[str, Any], rate: float | None) -> dict[str, Any]:
+    """The shape that a method gives at an asked rate.
+
+    ``settings`` is a method's "prune" dict, ``rate`` the asked share of N0 in (0, 1). Returns
+    ``rate`` (achieved), ``N``, ``N0``, ``N_nonembedding``, ``N0_nonembedding``, ``removed`` (what
+    goes: layers, widths, or zeros) and ``config`` (the new one; for depth the layers removed are
+    taken from the end, since which ones go is measured later). For weights, N counts non-zeros and
+    an n:m pattern accepts only :func:`names.fixed_rate` (or None) as its rate. Rate 0 changes
+    nothing. Raises :class:`UserError` when no shape comes within ``tolerance`` of the rate or the
+    shape cannot be loaded.
+    """
+    settings = names.complete(settings)
+    before = parameters(config)
+    fixed = names.fixed_rate(settings)
+    if fixed is not None and rate not in (None, 0, 0.0) and not math.isclose(rate, fixed):
+        raise UserError(
+            f"rate {rate}: pattern {settings['pattern']} has one rate, {fixed:g} (the share of"
+            " zeros in the pruned layers; the achieved share of all parameters is counted)"
+        )
+    rate = fixed if rate is None else rate
+    if rate is None or not 0 <= rate < 1:
+        raise UserError(f"rate {rate}: allowed is a share of all parameters from 0 to below 1")
+    if rate == 0:
+        return _answer(before, before["total"], config, {}, before["embedding"])
+    solver = {"depth": _depth, "width": _width, "weights": _weights}[settings["prune"]]
+    return solver(config, settings, rate, before)
+
+
+def _answer(
+    before: Mapping[str, Any], N: int, config: Config, removed: dict[str, Any], embedding: int
+) -> dict[str, Any]:
+    return {
+        "rate": 1 - N / before["total"],
+        "N": N,
+        "N0": before["total"],
+        "N_nonembedding": N - embedding,
+        "N0_nonembedding": before["nonembedding"],
+        "removed": removed,
+        "config": dict(config),
+    }
+
+
+def _demand_near(asked: float, achieved: float, settings: Mapping[str, Any], what: str) -> None:
+    if abs(achieved - asked) > settings["tolerance"]:
+        raise UserError(
+            f"rate {asked}: the nearest {what} gives {achieved:.4f}, farther than tolerance"
+            f" {settings['tolerance']} allows; ask for about {achieved:.2f} or raise tolerance"
+        )
+
+
+def _depth(
+    config: Config, settings: Mapping[str, Any], rate: float, before: Mapping[str, Any]
+) -> dict[str, Any]:
+    layers, each, total = before["layers"], before["layer"]["total"], before["total"]
+    removable = layers - max(1, settings["guard_first"] + settings["guard_last"])
+    if removable < 1:
+        raise UserError(
+            f"rate {rate}: no layer can go of {layers}, with guard_first"
+            f" {settings['guard_first']} and guard_last {settings['guard_last']}"
+        )
+    n = min(range(1, removable + 1), key=lambda n: (abs(n * each / total - rate), n))
+    _demand_near(rate, n * each / total, settings, f"number of layers ({n} of {layers})")
+    shape = with_layers(config, range(layers - n))
+    return _answer(before, total - n * each, shape, {"layers": n}, before["embedding"])
+
+
+def with_layers(config: Config, kept: Iterable[int]) -> dict[str, Any]:
+    """The config with only the blocks ``kept`` (indices in order), per-layer lists sliced."""
+    kept = list(kept)
+    layers = config["num_hidden_layers"]
+    shape = {**config, "num_hidden_layers": len(kept)}
+    for key, value in config.items():
+        if isinstance(value, list) and len(value) == layers and key.startswith("layer"):
+            shape[key] = [value[i] for i in kept]
+    return shape
+
+
+def _weights(
+    config: Config, settings: Mapping[str, Any], rate: float, before: Mapping[str, Any]
+) -> dict[str, Any]:
+    arch, pattern = architecture_of(config), names.pattern_of(settings["pattern"])
+    if pattern is None:
+        share = rate * before["total"] / before["linear"]
+        if share > 0.99:
+            most = 0.99 * before["linear"] / before["total"]
+            raise UserError(
+                f"rate {rate}: the linear layers hold {before['linear']} of {before['total']}"
+                f" parameters, so at most {most:.3f} can become zeros"
+            )
+    else:
+        kept, m = pattern
+        share = (m - kept) / m
+        sizes, block = arch.sizes(config), arch.block_tensors(config)
+        for name in arch.linear_weights():
+            if sizes[block[name][1]] % m:
+                raise UserError(
+                    f"pattern {settings['pattern']}: {name} has {sizes[block[name][1]]} inputs,"
+                    f" not a multiple of {m}"
+                )
+    zeros = round(share * before["linear"])
+    removed = {"zeros": zeros, "share_of_linear": share}
+    return _answer(before, before["total"] - zeros, config, removed, before["embedding"])
+
+
+def _width(
+    config: Config, settings: Mapping[str, Any], rate: float, before: Mapping[str, Any]
+) -> dict[str, Any]:
+    if not architecture_of(config).structured:
+        raise UserError(
+            f"width pruning does not know the dimensions of {config['model_type']};"
+            " allowed: depth and weights"
+        )
+    menus = {name: _widths(config, settings, name) for name in settings["dimensions"]}
+    target = (1 - rate) * before["total"]
+    shape = _nearest(config, menus, settings["split"], target)
+    after = parameters(shape)
+    what = ", ".join(f"{name} {_width_of(shape, name)}" for name in menus)
+    _demand_near(rate, 1 - after["total"] / before["total"], settings, f"width ({what})")
+    removed = {
+        name: {"from": _width_of(config, name), "to": _width_of(shape, name)} for name in menus
+    }
+    return _answer(before, after["total"], loadable(shape), removed, after["embedding"])
+
+
+def _width_of(config: Config, dimension: str) -> int:
+    config = {**architecture_of(config).defaults, **config}
+    heads = config["num_attention_heads"]
+    groups = config.get("num_key_value_heads") or heads
+    return {
+        "ffn": config["intermediate_size"],
+        "hidden": config["hidden_size"],
+        "groups": groups,
+        "queries": heads // groups,
+    }[dimension]
+
+
+def _widths(config: Config, settings: Mapping[str, Any], dimension: str) -> list[int]:
+    """The allowed smaller widths of a dimension, ascending, and the present one last."""
+    full = _width_of(config, dimension)
+    step = settings["multiple"] if dimension in ("ffn", "hidden") else 1
+    widths = list(range(step, full, step))
+    if not widths:
+        hint = {
+            "groups": '; with one group, prune "queries"',
+            "queries": '; with one query head a group, prune "groups"',
+        }.get(dimension, "")
+        raise UserError(
+            f"width: {dimension} is {full}, so no smaller width is a multiple of {step}{hint}"
+        )
+    return [*widths, full]
+
+
+def _resized(config: Config, widths: Mapping[str, int]) -> dict[str, Any]:
+    """The config with new widths; ``head_dim`` is written out, since it no longer follows."""
+    arch = architecture_of(config)
+    defaulted = {**arch.defaults, **config}
+    heads = defaulted["num_attention_heads"]
+    groups = defaulted.get("num_key_value_heads") or heads
+    shape = {**config, "head_dim": arch.sizes(config)["head"]}
+    if "ffn" in widths:
+        shape["intermediate_size"] = widths["ffn"]
+    if "hidden" in widths:
+        shape["hidden_size"] = widths["hidden"]
+    queries = widths.get("queries", heads // groups)
+    shape["num_key_value_heads"] = widths.get("groups", groups)
+    shape["num_attention_heads"] = queries * shape["num_key_value_heads"]
+    return shape
+
+
+def _nearest(
+    config: Config, menus: Mapping[str, list[int]], split: Mapping[str, float], target: float
+) -> dict[str, Any]:
+    """The shape whose parameter count is nearest ``target``.
+
+    All dimensions but the finest lose the share ``s x split`` of their width (rounded to the
+    menu) with one s for all, found by bisection; the finest takes up what is left.
+    """
+
+    def miss(shape: Config) -> float:
+        return abs(parameters(shape)["total"] - target)
+
+    def at(s: float) -> dict[str, int]:
+        wanted = {name: menu[-1] * (1 - s * split.get(name, 1.0)) for name, menu in menus.items()}
+        return {
+            name: min(menu, key=lambda w: abs(w - wanted[name])) for name, menu in menus.items()
+        }
+
+    low, high = 0.0, 1.0 / max(split.get(name, 1.0) for name in menus)
+    for _ in range(40):
+        middle = (low + high) / 2
+        if parameters(_resized(config, at(middle)))["total"] > target:
+            low = middle
+        else:
+            high = middle
+    widths = at(high)
+    finest = max(menus, key=lambda name: len(menus[name]))
+    best = min(menus[finest], key=lambda w: (miss(_resized(config, widths | {finest: w})), -w))
+    return _resized(config, widths | {finest: best})
+
+
+_LLAMA_ONLY = ("attention_bias", "mlp_bias", "pretraining_tp")
+
+
+def loadable(config: Config) -> dict[str, Any]:
+    """The same shape as a config that Hugging Face loads.
+
+    A Llama whose hidden size is no multiple of its heads is refused by transformers and is written
+    as Mistral without a sliding window: same tensors, same logits. Raises :class:`UserError` when
+    its biases rule that out, or when ``head_dim`` is odd (rotary embeddings pair channels).
+    """
+    if architecture_of(config).sizes(config).get("head", 2) % 2:
+        raise UserError(f"head_dim {config['head_dim']}: rotary embeddings need an even number")
+    hidden, heads = config["hidden_size"], config.get("num_attention_heads", 1)
+    if config["model_type"] != "llama" or hidden % heads == 0:
+        return dict(config)
+    biased = [key for key in ("attention_bias", "mlp_bias") if config.get(key)]
+    if biased:
+        raise UserError(
+            f"hidden size {hidden} with {heads} heads: Hugging Face refuses such a Llama, and"
+            f" Mistral, which would take it, has no {' or '.join(biased)}"
+        )
+    shape = {key: value for key, value in config.items() if key not in _LLAMA_ONLY}
+    shape |= {"model_type": "mistral", "sliding_window": None}
+    return shape | {"architectures": ["MistralForCausalLM"]}
