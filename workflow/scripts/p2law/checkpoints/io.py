@@ -33,7 +33,7 @@ def load(
     if (folder / manifest.NAME).exists():
         manifest.verify_files(folder / manifest.NAME)
     files.check_folder(folder)
-    _quiet()
+    quiet()
     try:
         # sdpa is transformers' default wherever the architecture has it; asking for it by name
         # would refuse the others (Mamba).
@@ -67,7 +67,7 @@ def save(model: torch.nn.Module, folder: Path, shard: str = "5GB") -> list[str]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _quiet()
+    quiet()
     asked = model.config.use_cache
     model.config.use_cache = True  # for whoever generates with it; load() turns it off
     try:
@@ -140,7 +140,7 @@ def _refuse_unknown(shape: dict[str, Any], made: Any) -> None:
         )
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Progress bars of transformers would fill the stages' log files."""
     from transformers.utils import logging
 
