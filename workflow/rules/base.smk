@@ -1,0 +1,45 @@
+"""Base checkpoints. Takes a packed corpus (and a folder or a hub name); gives
+base/<model>/manifest.json beside a checkpoint that Hugging Face loads.
+"""
+
+
+def base_input(wildcards):
+    """Only a model that is trained here needs the corpus."""
+    source = STUDY.models[wildcards.model].settings.source
+    return (
+        [kept(STUDY.corpus_manifest(family_of(wildcards)))]
+        if source == "pretrain"
+        else []
+    )
+
+
+def base_flops(wildcards):
+    return 3 * COSTS.model_flops(wildcards.model) * COSTS.base_tokens(wildcards.model)
+
+
+rule base:
+    input:
+        base_input,
+    output:
+        f"{STUDY.root}/base/{{model}}/manifest.json",
+    log:
+        f"{STUDY.root}/logs/base/{{model}}.log",
+    benchmark:
+        f"{STUDY.root}/benchmarks/base/{{model}}.tsv"
+    # The largest first, so that no core waits at the end.
+    priority: 50
+    conda:
+        "../../envs/conda.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(lambda wc: COSTS.train_memory(wc.model)),
+        runtime=minutes(base_flops),
+    params:
+        spec=lambda wc: canonical(SPECS.base(wc.model)),
+        corpus=lambda wc, input: f"--corpus {input[0]}" if input else "",
+        out=parent,
+    message:
+        "base: train or fetch {wildcards.model}"
+    shell:
+        "python {workflow.basedir}/workflow/scripts/base.py --spec {params.spec:q}"
+        " {params.corpus} --out {params.out} > {log} 2>&1"

@@ -1,0 +1,91 @@
+"""What every rules file uses: the validated study, upstream(), and what is stale.
+
+Snakemake decides what to run from the files a target needs and from each rule's one recorded
+parameter, its spec with key. File times say nothing here: a copy of the results scrambles them.
+So inputs are ancient() unless they are about to be remade, and a stage whose manifest no longer
+matches the study is forced (see p2law.study.stale).
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
+
+from p2law.costs import Costs
+from p2law.errors import UserError
+from p2law.manifest import canonical
+from p2law.study.checks import check_study
+from p2law.study.grid import Study
+from p2law.study.specs import BASE, Specs
+from p2law.study.stale import stale
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+ORIGIN = ", ".join(map(str, workflow.overwrite_configfiles)) or "config.yaml"
+
+try:
+    STUDY = Study(config, ORIGIN)
+    check_study(STUDY, ORIGIN)
+    COSTS = Costs(STUDY)
+    SPECS = Specs(STUDY)
+    # Jobs that Slurm starts parse this file again; what they shall do is settled by then.
+    STALE = stale(SPECS.expected()) if workflow.is_main_process else {}
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+if STALE:
+    names = "\n".join(f"  {path}: {reason}" for path, reason in STALE.items())
+    logger.info(f"Stale, since the study has changed or files are gone:\n{names}")
+    prepare_dag = workflow._prepare_dag
+
+    def prepare_dag_and_force(*args, **kwargs):
+        """Force stale outputs that the asked targets need; `--forcerun` would make them targets."""
+        prepare_dag(*args, **kwargs)
+        workflow.dag.forcefiles.update(STALE)
+
+    # Private, since Snakemake has no hook between parsing and scheduling; tests/workflow holds it.
+    workflow._prepare_dag = prepare_dag_and_force
+
+
+wildcard_constraints:
+    family="[^/]+",
+    model="[^/]+",
+    method="[^/]+",
+    group="[^/]+",
+    run="[^/]+",
+
+
+def upstream(path):
+    """An input whose age does not matter unless this invocation remakes it."""
+    return (
+        str(path)
+        if str(path) in STALE or not Path(path).exists()
+        else ancient(str(path))
+    )
+
+
+def kept(path):
+    """An input whose remaking alone is no reason to train again: the spec's key is."""
+    return ancient(str(path))
+
+
+def family_of(wildcards):
+    return STUDY.models[wildcards.model].family
+
+
+def parent(wildcards, output):
+    """The folder a script writes: a parameter made from output is not recorded."""
+    return Path(output[0]).parent
+
+
+def minutes(flops):
+    """Walltime of a job, twice the estimate and never below ten minutes; each retry doubles it."""
+    return lambda wildcards, attempt: int(
+        max(10, COSTS.job_seconds(flops(wildcards)) / 30) * 2 ** (attempt - 1)
+    )
+
+
+def megabytes(memory):
+    """Memory of a job, half again the estimate; each retry adds as much."""
+    return lambda wildcards, attempt: int(memory(wildcards) * 1.5 / 1e6) * attempt

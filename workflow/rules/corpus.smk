@@ -1,0 +1,28 @@
+"""Text -> tokens. Takes a study's text source; gives corpus/<family>/manifest.json, beside it the
+tokenizer, the packed training, validation and calibration rows, and what was dropped as duplicate.
+"""
+
+
+rule corpus:
+    output:
+        f"{STUDY.root}/corpus/{{family}}/manifest.json",
+    log:
+        f"{STUDY.root}/logs/corpus/{{family}}.log",
+    benchmark:
+        f"{STUDY.root}/benchmarks/corpus/{{family}}.tsv"
+    conda:
+        "../../envs/conda.yaml"
+    # The tokenizers library uses every core it is given, and nothing else can run meanwhile.
+    threads: workflow.cores or 2
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        spec=lambda wc: canonical(SPECS.corpus(wc.family)),
+        needs=lambda wc, output: STUDY.needs_tokens(wc.family),
+        out=parent,
+    message:
+        "corpus: split, tokenise and pack text for {wildcards.family}"
+    shell:
+        "python {workflow.basedir}/workflow/scripts/corpus.py --spec {params.spec:q}"
+        " --needs-tokens {params.needs} --out {params.out} > {log} 2>&1"

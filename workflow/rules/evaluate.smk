@@ -1,0 +1,75 @@
+"""Held-out losses and the loss table. Takes checkpoints; gives evaluated/<model>/<group>/
+manifest.json (a group is the base, or a method's variants with all their points) and
+tables/ losses.parquet, losses.csv, coverage.csv. Checkpoints evaluated before are not run again.
+"""
+
+
+def evaluate_input(wildcards):
+    """Manifests of a group's checkpoints; a variant's is watched through its method's."""
+    model, group = wildcards.model, wildcards.group
+    paths = [path for path, _ in SPECS.checkpoints(model, group).values()]
+    if group != BASE:
+        paths = [p for p in paths if "pruned" not in p.parts]
+        paths.append(STUDY.pruned_manifest(model, group))
+    return [upstream(path) for path in paths]
+
+
+rule evaluate:
+    input:
+        checkpoints=evaluate_input,
+        corpus=lambda wc: kept(STUDY.corpus_manifest(family_of(wc))),
+    output:
+        f"{STUDY.root}/evaluated/{{model}}/{{group}}/manifest.json",
+    log:
+        f"{STUDY.root}/logs/evaluate/{{model}}/{{group}}.log",
+    benchmark:
+        f"{STUDY.root}/benchmarks/evaluate/{{model}}/{{group}}.tsv"
+    # Before more training: a finished run's losses are what people wait for.
+    priority: 60
+    conda:
+        "../../envs/conda.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(lambda wc: COSTS.load_memory(wc.model)),
+        runtime=minutes(
+            lambda wc: COSTS.evaluate_flops(
+                wc.model, None if wc.group == BASE else wc.group
+            )
+        ),
+    params:
+        spec=lambda wc: canonical(SPECS.evaluate(wc.model, wc.group)),
+        checkpoints=lambda wc, input: " ".join(
+            f"--checkpoint {name}={path}"
+            for name, (path, _) in SPECS.checkpoints(wc.model, wc.group).items()
+        ),
+        out=parent,
+    message:
+        "evaluate: {wildcards.model} {wildcards.group}"
+    shell:
+        "python {workflow.basedir}/workflow/scripts/evaluate.py --spec {params.spec:q}"
+        " --corpus {input.corpus} {params.checkpoints} --out {params.out} > {log} 2>&1"
+
+
+rule tables:
+    input:
+        [upstream(STUDY.evaluated_manifest(*pair)) for pair in SPECS.groups()],
+    output:
+        f"{STUDY.root}/tables/manifest.json",
+    log:
+        f"{STUDY.root}/logs/tables.log",
+    benchmark:
+        f"{STUDY.root}/benchmarks/tables.tsv"
+    conda:
+        "../../envs/conda.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        spec=canonical(SPECS.tables()),
+        out=parent,
+    message:
+        "tables: one row a point"
+    shell:
+        "python {workflow.basedir}/workflow/scripts/tables.py --spec {params.spec:q}"
+        " --results {STUDY.root} --out {params.out} > {log} 2>&1"

@@ -1,0 +1,29 @@
+"""Fitted laws. Takes tables/; gives law/ with constants and their intervals, the comparison of
+forms, hold-out predictions and the plan's ingredients as JSON and CSV.
+"""
+
+
+rule law:
+    input:
+        upstream(STUDY.stage_manifest("tables")),
+    output:
+        f"{STUDY.root}/law/manifest.json",
+    log:
+        f"{STUDY.root}/logs/law.log",
+    benchmark:
+        f"{STUDY.root}/benchmarks/law.tsv"
+    conda:
+        "../../envs/conda.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        spec=canonical(SPECS.law()),
+        table=lambda wc, input: Path(input[0]).parent / "losses.parquet",
+        out=parent,
+    message:
+        "law: fit the laws to the loss table"
+    shell:
+        "python {workflow.basedir}/workflow/scripts/fit.py {params.table} --spec {params.spec:q}"
+        " --out {params.out} > {log} 2>&1"

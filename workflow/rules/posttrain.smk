@@ -1,0 +1,41 @@
+"""Post-trained checkpoints. Takes a pruned checkpoint and a packed corpus; gives
+posttrained/<model>/<run>/D<budget>/manifest.json for every budget, each beside an annealed
+checkpoint. One job a run: a trunk with a decay branch at each budget; its state lies in state/.
+"""
+
+
+def run_of(wildcards):
+    return STUDY.runs[wildcards.model, wildcards.run]
+
+
+rule posttrain:
+    input:
+        pruned=lambda wc: kept(
+            STUDY.pruned_manifest(wc.model, run_of(wc).variant.method)
+        ),
+        corpus=lambda wc: kept(STUDY.corpus_manifest(family_of(wc))),
+    output:
+        expand(
+            f"{STUDY.root}/posttrained/{{{{model}}}}/{{{{run}}}}/D{{budget}}/manifest.json",
+            budget=STUDY.budgets,
+        ),
+    log:
+        f"{STUDY.root}/logs/posttrain/{{model}}/{{run}}.log",
+    benchmark:
+        f"{STUDY.root}/benchmarks/posttrain/{{model}}/{{run}}.tsv"
+    priority: 30
+    conda:
+        "../../envs/conda.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(lambda wc: COSTS.train_memory(wc.model)),
+        runtime=minutes(lambda wc: COSTS.run_flops(run_of(wc)) * COSTS.run_tokens()),
+    params:
+        spec=lambda wc: canonical(SPECS.posttrain(run_of(wc))),
+        variant=lambda wc, input: STUDY.variant_manifest(run_of(wc).variant),
+        out=lambda wc, output: Path(output[0]).parent.parent,
+    message:
+        "posttrain: {wildcards.model} {wildcards.run}"
+    shell:
+        "python {workflow.basedir}/workflow/scripts/posttrain.py --spec {params.spec:q}"
+        " --pruned {params.variant} --corpus {input.corpus} --out {params.out} > {log} 2>&1"

@@ -1,0 +1,31 @@
+"""Pruned checkpoints. Takes a base and its corpus's calibration windows; gives
+pruned/<model>/<method>/manifest.json beside one checkpoint a rate. One job does all rates of a
+method, since a process starts in seconds and calibration is shared; finished rates are kept.
+"""
+
+
+rule prune:
+    input:
+        base=lambda wc: kept(STUDY.base_manifest(wc.model)),
+        corpus=lambda wc: kept(STUDY.corpus_manifest(family_of(wc))),
+    output:
+        f"{STUDY.root}/pruned/{{model}}/{{method}}/manifest.json",
+    log:
+        f"{STUDY.root}/logs/prune/{{model}}/{{method}}.log",
+    benchmark:
+        f"{STUDY.root}/benchmarks/prune/{{model}}/{{method}}.tsv"
+    priority: 40
+    conda:
+        "../../envs/conda.yaml"
+    threads: 1
+    resources:
+        mem_mb=megabytes(lambda wc: COSTS.load_memory(wc.model)),
+        runtime=minutes(lambda wc: COSTS.prune_flops(wc.model, wc.method)),
+    params:
+        spec=lambda wc: canonical(SPECS.prune(wc.model, wc.method)),
+        out=parent,
+    message:
+        "prune: {wildcards.model} by {wildcards.method}"
+    shell:
+        "python {workflow.basedir}/workflow/scripts/prune.py --spec {params.spec:q}"
+        " --base {input.base} --corpus {input.corpus} --out {params.out} > {log} 2>&1"

@@ -1,0 +1,37 @@
+"""Validate a study beyond its form and say what it will make; starts nothing."""
+
+import argparse
+import json
+import sys
+
+from p2law.costs import Costs
+from p2law.errors import run
+from p2law.study.checks import check_study
+from p2law.study.grid import Study
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", required=True, type=json.loads, help="the study, as JSON")
+    parser.add_argument("--origin", default="study", help="the file to name in errors")
+    arguments = parser.parse_args()
+    study = Study(arguments.study, arguments.origin)
+    check_study(study, arguments.origin)
+    Costs(study)
+    points = len(study.runs) * len(study.budgets)
+    print(
+        f"{study.name}: {len(study.models)} models, {len(study.variants)} variants,"
+        f" {len(study.runs)} runs, {points} points; nothing wrong was found"
+    )
+    print(f"{'variant':32}{'N0':>12}{'N':>12}  asked  achieved  change")
+    for variant in study.variants.values():
+        shape = variant.shape
+        removed = ", ".join(f"{what} {amount}" for what, amount in shape["removed"].items())
+        print(
+            f"{variant.model + ' ' + variant.name:32}{shape['N0']:>12,}{shape['N']:>12,}"
+            f"  {variant.asked:>5}  {shape['rate']:>8.4f}  {removed}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,100 @@
+"""What a study can be told before any job starts, beyond the form of its file.
+
+Each check raises :class:`UserError` with the file, the key, its value and what is allowed.
+"""
+
+from glob import glob
+from importlib import metadata
+from pathlib import Path
+
+from p2law.errors import UserError
+from p2law.manifest import read_manifest
+from p2law.study.grid import Study
+
+LAW_SIZES = 3
+LAW_BUDGETS = 3
+"""The P² law has three constants in N0 beside L0 (N_C, alpha, delta) and three in D (D_C, beta, E):
+with two sizes its Jacobian has rank 6 of 7, with two budgets E and beta trade off exactly."""
+
+
+def check_study(study: Study, origin: str) -> None:
+    """Run every check; ``origin`` names the study's file(s)."""
+    for check in (_text, _tokens, _rows, _law):
+        try:
+            check(study)
+        except UserError as error:
+            raise UserError(f"{origin}: {error}") from None
+
+
+def _text(study: Study) -> None:
+    """The text, tokenizer and checkpoint folders that the study names are there."""
+    source = study.settings.corpus.source
+    if source.kind == "packages":
+        for name in source.packages:
+            try:
+                metadata.version(name)
+            except metadata.PackageNotFoundError:
+                raise UserError(
+                    f"corpus.source.packages: {name!r} is not installed; allowed: packages of"
+                    " this environment"
+                ) from None
+    if source.kind == "files" and not (Path(source.path).exists() or glob(source.path)):
+        raise UserError(f"corpus.source.path = {source.path!r}: no such file, folder or glob")
+    for name, family in study.settings.families.items():
+        path = getattr(family.tokenizer, "path", None)
+        if path is not None and not Path(path).is_dir():
+            raise UserError(f"families.{name}.tokenizer.path = {path!r}: no such folder")
+
+
+def _tokens(study: Study) -> None:
+    """A corpus that is packed already is large enough: no training row is seen twice."""
+    for family in study.settings.families:
+        path = study.corpus_manifest(family)
+        if not path.exists():
+            continue
+        held = read_manifest(path)["results"]["train_tokens"]
+        needs = study.needs_tokens(family)
+        if held < needs:
+            raise UserError(
+                f"posttrain.budgets and models' tokens ask for {needs} tokens of {family}, but"
+                f" {path} holds {held}: tokens would repeat; lower them or add text"
+            )
+
+
+def _rows(study: Study) -> None:
+    """Batches and the evaluation set are whole rows."""
+    rows = study.settings.corpus.sequence_length
+    sizes = {
+        "posttrain.batch_tokens": study.settings.posttrain.batch_tokens,
+        "evaluate.tokens": study.settings.evaluate.tokens,
+    }
+    if study.settings.pretrain is not None:
+        sizes["pretrain.batch_tokens"] = study.settings.pretrain.batch_tokens
+    for key, tokens in sizes.items():
+        if tokens % rows:
+            raise UserError(
+                f"{key} = {tokens}: must be a multiple of corpus.sequence_length = {rows}"
+            )
+    for model in study.models.values():
+        tokens = getattr(model.settings, "tokens", 0)
+        if tokens and tokens % study.settings.pretrain.batch_tokens:
+            batch = study.settings.pretrain.batch_tokens
+            raise UserError(
+                f"families.{model.family}.models.{model.name}.tokens = {tokens}: must be a"
+                f" multiple of pretrain.batch_tokens = {batch}"
+            )
+
+
+def _law(study: Study) -> None:
+    """The grid determines the P² law, unless the study asks only to be told."""
+    if study.settings.law.identify == "report":
+        return
+    budgets = len(study.budgets)
+    for name, family in study.settings.families.items():
+        sizes = {study.models[model].parameters["total"] for model in family.models}
+        if len(sizes) < LAW_SIZES or budgets < LAW_BUDGETS:
+            raise UserError(
+                f"families.{name}.models has {len(sizes)} sizes and posttrain.budgets has"
+                f" {budgets}: the P² law needs at least {LAW_SIZES} of each to be determined;"
+                " add some, or set law.identify: report"
+            )

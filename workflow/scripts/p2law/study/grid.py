@@ -1,0 +1,177 @@
+"""A study expanded: its models, variants, runs and budgets, and where their results lie."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from p2law.errors import UserError
+from p2law.manifest import NAME
+from p2law.pruning import shapes
+from p2law.study import schema
+
+
+@dataclass(frozen=True)
+class Model:
+    """A base checkpoint of the study and where it sits."""
+
+    name: str
+    family: str
+    settings: schema.Model
+    config: Mapping[str, Any] = field(hash=False)
+    """Hugging Face config keys, complete enough to count parameters."""
+
+    @cached_property
+    def parameters(self) -> dict[str, int]:
+        """Parameter counts by part (see :func:`p2law.pruning.shapes.parameters`)."""
+        return shapes.parameters(self.config)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model pruned by a method at a rate."""
+
+    model: str
+    method: str
+    asked: str
+    """The rate as the study asks for it; the achieved one is measured."""
+    shape: Mapping[str, Any] = field(hash=False)
+    """What the rate comes to: expected rate, N, new config (see ``shapes.solve``)."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}-{self.asked}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One post-training of a variant."""
+
+    variant: Variant
+    seed: int
+    name: str
+    """Folder name below the model: the variant's, and the seed's for all but the first seed."""
+
+
+class Study:
+    """A validated study: its grid, and the paths of its results.
+
+    ``config`` is the study file's mapping, ``origin`` names it in errors. Raises
+    :class:`UserError` for a fault of the file, or for what only the expanded grid shows (a rate
+    no layer count gives, a shape Hugging Face cannot load).
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], origin: str, root: Path = Path("results")
+    ) -> None:
+        self.config = dict(config)
+        self.settings = settings = schema.read(config, origin)
+        self.name = settings.study
+        self.root = Path(root) / settings.study
+        self.models = {model.name: model for model in self._models()}
+        self.variants = {
+            (v.model, v.method, v.asked): v for m in self.models.values() for v in self._variants(m)
+        }
+        self.runs = {(run.variant.model, run.name): run for run in self._runs()}
+
+    @property
+    def budgets(self) -> list[int]:
+        return self.settings.posttrain.budgets
+
+    def _models(self) -> Iterator[Model]:
+        seen: dict[str, str] = {}
+        for family, section in self.settings.families.items():
+            for name, settings in section.models.items():
+                if name in seen:
+                    raise UserError(
+                        f"families.{family}.models.{name}: families.{seen[name]} has a model of"
+                        " that name; model names must differ over all families"
+                    )
+                seen[name] = family
+                yield Model(name, family, settings, self._config(family, name, settings))
+
+    def _config(self, family: str, name: str, settings: schema.Model) -> dict[str, Any]:
+        section = self.settings.families[family]
+        if settings.source == "pretrain":
+            if self.settings.pretrain is None:
+                raise UserError(f"pretrain: missing, but model {name} has source: pretrain")
+            if section.tokenizer.kind != "train":
+                raise UserError(
+                    f"families.{family}.tokenizer.kind = {section.tokenizer.kind!r}: models of"
+                    " source pretrain need kind: train (their vocabulary must be known)"
+                )
+            return {
+                "vocab_size": section.tokenizer.vocabulary,
+                "max_position_embeddings": self.settings.corpus.sequence_length,
+                **section.config,
+                **settings.config,
+            }
+        path = Path(settings.shape) if settings.source == "hub" else _config_of(settings.path)
+        try:
+            return {**section.config, **json.loads(path.read_text())}
+        except FileNotFoundError:
+            raise UserError(f"families.{family}.models.{name}: {path} does not exist") from None
+        except json.JSONDecodeError as error:
+            raise UserError(f"families.{family}.models.{name}: {path}: {error}") from None
+
+    def _variants(self, model: Model) -> Iterator[Variant]:
+        for method, settings in self.settings.methods.items():
+            for rate in settings.rates:
+                try:
+                    shape = shapes.solve(model.config, settings.prune, rate)
+                except UserError as error:
+                    raise UserError(f"methods.{method} on model {model.name}: {error}") from None
+                yield Variant(model.name, method, f"{rate:g}", shape)
+
+    def _runs(self) -> Iterator[Run]:
+        first = self.settings.posttrain.seeds[0]
+        for variant in self.variants.values():
+            for seed in self.settings.posttrain.seeds:
+                suffix = "" if seed == first else f"-seed{seed}"
+                yield Run(variant, seed, variant.name + suffix)
+
+    def group_runs(self, model: str, method: str) -> list[Run]:
+        """The runs of one model and method."""
+        return [
+            run
+            for run in self.runs.values()
+            if (run.variant.model, run.variant.method) == (model, method)
+        ]
+
+    def needs_tokens(self, family: str) -> int:
+        """Training tokens that a family's longest training takes without repeating any."""
+        section = self.settings.families[family]
+        trained = [m.tokens for m in section.models.values() if m.source == "pretrain"]
+        return max([*trained, *self.budgets, 0])
+
+    # Paths: identity is the path.
+
+    def corpus_manifest(self, family: str) -> Path:
+        return self.root / "corpus" / family / NAME
+
+    def base_manifest(self, model: str) -> Path:
+        return self.root / "base" / model / NAME
+
+    def pruned_manifest(self, model: str, method: str) -> Path:
+        return self.root / "pruned" / model / method / NAME
+
+    def variant_manifest(self, variant: Variant) -> Path:
+        return self.root / "pruned" / variant.model / variant.method / variant.asked / NAME
+
+    def point_manifest(self, run: Run, budget: int) -> Path:
+        return self.root / "posttrained" / run.variant.model / run.name / f"D{budget}" / NAME
+
+    def evaluated_manifest(self, model: str, group: str) -> Path:
+        return self.root / "evaluated" / model / group / NAME
+
+    def stage_manifest(self, stage: str) -> Path:
+        """The manifest of a stage that a study has one of: tables, law, figures."""
+        return self.root / stage / NAME
+
+
+def _config_of(folder: str) -> Path:
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder}: no such folder of a base checkpoint")
+    return Path(folder) / "config.json"

@@ -1,0 +1,294 @@
+"""What a study file may hold: every key with its type, unit, default and allowed values.
+
+``read`` turns a plain mapping (YAML as Snakemake merges it) into a :class:`Settings`, or raises one
+:class:`~p2law.errors.UserError` that lists every fault by key, value and what is allowed.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from p2law.errors import UserError
+from p2law.study.methods import Method
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$"
+"""Names become folders: letters, digits, '_', '.', single '-' between them."""
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads ``4e-3`` as text; people mean the number."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9.]+[eE][+-]?[0-9]+", value):
+        return float(value)
+    return value
+
+
+def _count(value: Any) -> Any:
+    """Let whole numbers be written as ``4e6``."""
+    value = _number(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Real = Annotated[float, BeforeValidator(_number)]
+Count = Annotated[int, BeforeValidator(_count), Field(ge=1)]
+Share = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)]
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+class Section(BaseModel):
+    """A part of the study file: unknown keys and wrong types are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class PackagesText(Section):
+    """Python sources of installed packages: the same bytes wherever the lock is installed."""
+
+    kind: Literal["packages"]
+    packages: list[str] = Field(min_length=1, description="distributions named in the lock")
+
+
+class FilesText(Section):
+    """A file, folder or glob of plain text, JSONL or Parquet."""
+
+    kind: Literal["files"]
+    path: str = Field(description="file, folder or glob; relative to the working folder")
+    text_field: str = Field("text", description="the text's field in JSONL and Parquet")
+
+
+class HubText(Section):
+    """A dataset of the Hugging Face hub, streamed, at a pinned revision."""
+
+    kind: Literal["hub"]
+    name: str = Field(description="owner/name")
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="the commit, 40 hex digits")
+    subset: str | None = Field(None, description="the dataset's configuration")
+    split: str = Field("train", description="the split that is read")
+    text_field: str = Field("text", description="the column that holds the text")
+
+
+class NearDuplicates(Section):
+    """Training documents that resemble a validation document are dropped."""
+
+    shingle: Count = Field(13, description="tokens in a shingle")
+    threshold: Share = Field(0.8, description="Jaccard similarity from which a pair is a duplicate")
+
+
+class Corpus(Section):
+    """Text, its split by document, and how it is cut into rows."""
+
+    source: Annotated[PackagesText | FilesText | HubText, Field(discriminator="kind")]
+    sequence_length: Count = Field(description="tokens a row (T)")
+    validation_share: Share = Field(0.03, description="share of documents held out, by hash")
+    calibration_windows: Count = Field(128, description="rows set aside for pruning")
+    max_bytes: Count | None = Field(None, description="stop reading the source after this much")
+    near_duplicates: NearDuplicates = NearDuplicates(shingle=13, threshold=0.8)
+
+
+class TrainedTokenizer(Section):
+    """A byte-level BPE, trained on the training side only."""
+
+    kind: Literal["train"]
+    vocabulary: Annotated[int, Field(ge=257, description="tokens, bytes and EOS included")]
+
+
+class FolderTokenizer(Section):
+    """A tokenizer in a local folder (tokenizer.json)."""
+
+    kind: Literal["folder"]
+    path: str
+
+
+class HubTokenizer(Section):
+    """A tokenizer of the hub at a pinned revision."""
+
+    kind: Literal["hub"]
+    name: str
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+
+
+class Train(Section):
+    """How a model is trained; tokens are whole batches."""
+
+    batch_tokens: Count = Field(description="global batch, in tokens: whole rows")
+    learning_rate: Real = Field(gt=0, description="peak")
+    warmup_tokens: Count = Field(description="linear warm-up, absolute so that the trunk is one")
+    decay: Share = Field(0.2, description="share of the tokens in the 1 - sqrt decay")
+    weight_decay: Real = Field(0.1, ge=0)
+    betas: list[Share] = Field([0.9, 0.95], min_length=2, max_length=2)
+    clip: Real = Field(1.0, gt=0, description="gradient norm")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of compute; weights stay fp32")
+
+    @model_validator(mode="after")
+    def _warmup_is_whole(self) -> "Train":
+        if self.warmup_tokens % self.batch_tokens:
+            raise ValueError(
+                f"warmup_tokens = {self.warmup_tokens}: must be a multiple of"
+                f" batch_tokens = {self.batch_tokens}"
+            )
+        return self
+
+
+class PretrainedModel(Section):
+    """A base trained by the workflow itself."""
+
+    source: Literal["pretrain"]
+    config: dict[str, Any] = Field(description="Hugging Face config keys, over the family's")
+    tokens: Count = Field(description="training tokens")
+    learning_rate: Real | None = Field(None, gt=0, description="over pretrain.learning_rate")
+
+
+class FolderModel(Section):
+    """A base checkpoint in a local folder."""
+
+    source: Literal["folder"]
+    path: str
+
+
+class HubModel(Section):
+    """A base checkpoint of the hub at a pinned revision."""
+
+    source: Literal["hub"]
+    name: str
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    shape: str = Field(description="JSON with its config.json, so that cost and -n work offline")
+
+
+Model = Annotated[PretrainedModel | FolderModel | HubModel, Field(discriminator="source")]
+
+
+class Family(Section):
+    """Models that share a tokenizer and an architecture; laws are fitted a family."""
+
+    tokenizer: Annotated[
+        TrainedTokenizer | FolderTokenizer | HubTokenizer, Field(discriminator="kind")
+    ]
+    config: dict[str, Any] = Field({}, description="Hugging Face config keys all models share")
+    models: dict[Name, Model] = Field(min_length=1)
+
+
+class Posttrain(Train):
+    """Post-training of every variant: one run a seed, one point a budget."""
+
+    schedule: Literal["wsd", "cosine", "trajectory"] = "wsd"
+    budgets: list[Count] = Field(min_length=1, description="tokens D, rising")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1)
+
+    @field_validator("budgets")
+    @classmethod
+    def _rising(cls, budgets: list[int]) -> list[int]:
+        if any(b <= a for a, b in zip(budgets, budgets[1:], strict=False)):
+            raise ValueError("budgets must rise strictly")
+        return budgets
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("seeds must differ")
+        return seeds
+
+    @model_validator(mode="after")
+    def _whole_and_warm(self) -> "Posttrain":
+        for budget in self.budgets:
+            if budget % self.batch_tokens:
+                raise ValueError(
+                    f"budgets: {budget} must be a multiple of batch_tokens = {self.batch_tokens}"
+                )
+            trunk = budget - self.decay * budget
+            if trunk < self.warmup_tokens:
+                raise ValueError(
+                    f"budgets: {budget} decays from {trunk:.0f} tokens on, below"
+                    f" warmup_tokens = {self.warmup_tokens}"
+                )
+        return self
+
+
+class Evaluate(Section):
+    """The held-out loss; changing it retrains nothing."""
+
+    tokens: Count = Field(description="validation tokens, whole rows from the split's start")
+    batch_rows: Count = Field(64, description="rows at once; does not change the loss")
+
+
+class Law(Section):
+    """How laws are fitted to the loss table."""
+
+    forms: list[str] = Field(["p2", "damage_power", "damage_rectified"], min_length=1)
+    objective: Literal["huber", "least_squares", "lad"] = "huber"
+    delta: Real | Literal["noise"] = Field(1e-3, description="Huber's, on log loss")
+    bootstrap: Annotated[int, Field(ge=0)] = Field(200, description="run-level replicates")
+    identify: Literal["require", "report"] = Field(
+        "require", description="refuse a grid that cannot determine the P² law, or only report it"
+    )
+
+
+class Hardware(Section):
+    """What a job may use. Never part of a stage's identity: it does not change the science."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    gpu: str = Field("H100", description="GPU model assumed by cost")
+    gpus: Annotated[int, Field(ge=1)] | None = Field(None, description="a job; None: by memory")
+    mfu: Share = Field(0.35, description="share of the GPU's peak that cost assumes")
+    gflops: Real = Field(30.0, gt=0, description="sustained GFLOP/s of a core that cost assumes")
+
+
+class Settings(Section):
+    """A whole study."""
+
+    study: Name = Field(description="name; results go to results/<study>")
+    seed: Annotated[int, Field(ge=0)] = 0
+    corpus: Corpus
+    families: dict[Name, Family] = Field(min_length=1)
+    pretrain: Train | None = None
+    methods: dict[Name, Method] = Field(min_length=1)
+    posttrain: Posttrain
+    evaluate: Evaluate
+    law: Law = Law()
+    hardware: Hardware = Hardware()
+    partial: bool = Field(False, description="tables, law and figures from the finished runs only")
+
+
+def read(config: Mapping[str, Any], origin: str) -> Settings:
+    """Validate a study's mapping; ``origin`` names its file(s) in the error."""
+    try:
+        return Settings.model_validate(dict(config))
+    except ValidationError as error:
+        faults = [_fault(item) for item in error.errors()]
+        raise UserError(f"{origin}: " + "; ".join(faults)) from None
+
+
+def _fault(item: Mapping[str, Any]) -> str:
+    """One fault as ``key = value: what is allowed``."""
+    path = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"{path}: unknown key{_nearest(item['loc'])}"
+    if item["type"] == "missing":
+        return f"{path}: missing"
+    message = re.sub(r"^(Value error, |Input )", "", item["msg"])
+    shown = repr(item["input"])
+    if len(shown) > 80:
+        return f"{path}: {message}"
+    return f"{path} = {shown}: {message}"
+
+
+def _nearest(loc: tuple) -> str:
+    """'; did you mean X' for a misspelt key, from all keys the schema knows."""
+    known = {name for section in _sections(Section) for name in section.model_fields}
+    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _sections(cls: type[Section]) -> list[type[Section]]:
+    """All sections of the schema, subclasses of subclasses included."""
+    return [s for c in cls.__subclasses__() for s in [c, *_sections(c)]]

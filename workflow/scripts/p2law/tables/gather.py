@@ -1,0 +1,112 @@
+"""From evaluations to the loss table: one row a point, in an order that only the study sets."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from p2law.errors import UserError
+from p2law.manifest import read_manifest
+from p2law.study.grid import Model, Run, Study
+from p2law.study.specs import BASE, Specs
+
+COLUMNS = (
+    *("study", "family", "model", "method", "rate", "rate_asked", "variant", "run", "seed"),
+    *("N0", "N", "N0_nonembedding", "N_nonembedding"),
+    *("D", "step", "schedule", "peak_lr", "batch_tokens", "sequence_length"),
+    *("L0", "Lp", "loss", "loss_se", "bits_per_byte"),
+    *("evaluation", "evaluation_tokens", "tokenizer"),
+)
+"""Losses are nats per token on the held-out rows; N counts parameters; D and step count from the
+start of post-training; rate is the measured share of N0 removed."""
+
+
+def gather(study: Study) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The loss table's rows, and the coverage: every point of the study and whether it is there.
+
+    Reads manifests only. Raises :class:`UserError` if a point's base or variant was not
+    evaluated, or if L0 or Lp rest on other held-out rows than the point.
+    """
+    present = {pair for pair in Specs(study).groups() if study.evaluated_manifest(*pair).exists()}
+    rows: list[dict[str, Any]] = []
+    coverage: list[dict[str, Any]] = []
+    for model in study.models.values():
+        for method in study.settings.methods:
+            found = []
+            if {(model.name, BASE), (model.name, method)} <= present:
+                found = list(_points(study, model, method))
+            rows += found
+            coverage += _coverage(study, model, method, {(r["run"], r["D"]) for r in found})
+    return rows, coverage
+
+
+def _points(study: Study, model: Model, method: str) -> Iterator[dict[str, Any]]:
+    """Rows of one model and method."""
+    base = read_manifest(study.evaluated_manifest(model.name, BASE))["results"]
+    path = study.evaluated_manifest(model.name, method)
+    group = read_manifest(path)["results"]
+    tokenizer = read_manifest(study.corpus_manifest(model.family))["files"]["tokenizer.json"]
+    if group["evaluation"] != base["evaluation"]:
+        raise UserError(
+            f"{path}: evaluated on other rows ({group['evaluation']}) than the base of"
+            f" {model.name} ({base['evaluation']}); delete it and run again"
+        )
+    for run in study.group_runs(model.name, method):
+        variant = read_manifest(study.variant_manifest(run.variant))["results"]
+        label = run.name.removeprefix(f"{method}-")
+        losses = group["checkpoints"]
+        pruned = losses[f"{run.variant.asked}/pruned"]
+        for budget in study.budgets:
+            point = losses.get(f"{label}/D{budget}")
+            if point is None:  # of a partial study: the coverage names it
+                continue
+            yield {
+                **_identity(study, model, run),
+                **{name: variant[name] for name in COLUMNS if name in variant},
+                **_training(study, budget),
+                "L0": base["checkpoints"][BASE]["loss"],
+                "Lp": pruned["loss"],
+                **{name: point[name] for name in ("loss", "loss_se", "bits_per_byte")},
+                "evaluation": group["evaluation"],
+                "evaluation_tokens": group["evaluation_tokens"],
+                "tokenizer": tokenizer["sha256"][:16],
+            }
+
+
+def _identity(study: Study, model: Model, run: Run) -> dict[str, Any]:
+    return {
+        "study": study.name,
+        "family": model.family,
+        "model": model.name,
+        "method": run.variant.method,
+        "rate_asked": float(run.variant.asked),
+        "variant": run.variant.name,
+        "run": f"{model.name}/{run.name}",
+        "seed": run.seed,
+    }
+
+
+def _training(study: Study, budget: int) -> dict[str, Any]:
+    section = study.settings.posttrain
+    return {
+        "D": budget,
+        "step": budget // section.batch_tokens,
+        "schedule": section.schedule,
+        "peak_lr": section.learning_rate,
+        "batch_tokens": section.batch_tokens,
+        "sequence_length": study.settings.corpus.sequence_length,
+    }
+
+
+def _coverage(
+    study: Study, model: Model, method: str, found: set[tuple[str, int]]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "run": f"{model.name}/{run.name}",
+            "D": budget,
+            "state": "present" if (f"{model.name}/{run.name}", budget) in found else "missing",
+            "manifest": str(Path(study.point_manifest(run, budget))),
+        }
+        for run in study.group_runs(model.name, method)
+        for budget in study.budgets
+    ]
