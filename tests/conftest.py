@@ -1,4 +1,4 @@
-"""What every test runs under: one thread a process, no hub, and Slurm only where it is installed."""
+"""What every test runs under: one thread a process, no hub, Slurm only where it is installed."""
 
 import os
 import shutil
