@@ -3,20 +3,6 @@ base/<model>/manifest.json beside a checkpoint that Hugging Face loads.
 """
 
 
-def base_input(wildcards):
-    """Only a model that is trained here needs the corpus."""
-    source = STUDY.models[wildcards.model].settings.source
-    return (
-        [kept(STUDY.corpus_manifest(family_of(wildcards)))]
-        if source == "pretrain"
-        else []
-    )
-
-
-def base_flops(wildcards):
-    return 3 * COSTS.model_flops(wildcards.model) * COSTS.base_tokens(wildcards.model)
-
-
 rule base:
     input:
         base_input,
@@ -35,11 +21,12 @@ rule base:
         mem_mb=megabytes(lambda wc: COSTS.train_memory(wc.model)),
         runtime=minutes(base_flops),
     params:
+        script=script("base"),
         spec=lambda wc: canonical(SPECS.base(wc.model)),
         corpus=lambda wc, input: f"--corpus {input[0]}" if input else "",
         out=parent,
     message:
         "base: train or fetch {wildcards.model}"
     shell:
-        "python {workflow.basedir}/workflow/scripts/base.py --spec {params.spec:q}"
+        "python {params.script} --spec {params.spec:q}"
         " {params.corpus} --out {params.out} > {log} 2>&1"

@@ -4,24 +4,28 @@ the folders, packages and the profile are looked at) and cost (what the study wi
 
 
 rule check:
+    log:
+        f"{STUDY.root}/logs/check.log",
     conda:
         "../../envs/conda.yaml"
     params:
+        script=script("check"),
         study=canonical(config),
-        rules=lambda wc: " ".join(sorted(r.name for r in workflow.rules)),
     message:
-        "check: {STUDY.name}"
+        "check: is the study sound, and what will it make?"
     shell:
-        "python {workflow.basedir}/workflow/scripts/check.py --study {params.study:q}"
-        " --rules {params.rules}"
+        "python {params.script} --study {params.study:q} | tee {log}"
 
 
 rule cost:
+    log:
+        f"{STUDY.root}/logs/cost.log",
     conda:
         "../../envs/conda.yaml"
     params:
+        script=script("cost"),
         study=canonical(config),
     message:
-        "cost: {STUDY.name}, estimated, and actual where it has run"
+        "cost: estimated, and actual where it has run"
     shell:
-        "python {workflow.basedir}/workflow/scripts/cost.py --study {params.study:q}"
+        "python {params.script} --study {params.study:q} | tee {log}"

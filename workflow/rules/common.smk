@@ -79,6 +79,13 @@ def parent(wildcards, output):
     return Path(output[0]).parent
 
 
+def script(name):
+    """A stage's script; made from output, so that a moved checkout is no change of parameters."""
+    return (
+        lambda wildcards, output: Path(workflow.basedir) / f"workflow/scripts/{name}.py"
+    )
+
+
 def minutes(flops):
     """Walltime of a job, twice the estimate and never below ten minutes; each retry doubles it."""
     return lambda wildcards, attempt: int(
@@ -89,3 +96,39 @@ def minutes(flops):
 def megabytes(memory):
     """Memory of a job, half again the estimate; each retry adds as much."""
     return lambda wildcards, attempt: int(memory(wildcards) * 1.5 / 1e6) * attempt
+
+
+def base_input(wildcards):
+    """Only a model that is trained here needs the corpus."""
+    source = STUDY.models[wildcards.model].settings.source
+    return (
+        [kept(STUDY.corpus_manifest(family_of(wildcards)))]
+        if source == "pretrain"
+        else []
+    )
+
+
+def base_flops(wildcards):
+    return 3 * COSTS.model_flops(wildcards.model) * COSTS.base_tokens(wildcards.model)
+
+
+def run_of(wildcards):
+    return STUDY.runs[wildcards.model, wildcards.run]
+
+
+def evaluate_input(wildcards):
+    """Manifests of a group's checkpoints; a variant's is watched through its method's."""
+    model, group = wildcards.model, wildcards.group
+    paths = [path for path, _ in SPECS.checkpoints(model, group).values()]
+    if group != BASE:
+        paths = [p for p in paths if "pruned" not in p.parts]
+        paths.append(STUDY.pruned_manifest(model, group))
+    return [upstream(path) for path in paths]
+
+
+def same_study(wildcards, output):
+    """Options that give Snakemake's reporter this invocation's Snakefile and study."""
+    files = " ".join(f"'{path}'" for path in workflow.overwrite_configfiles)
+    return f"--snakefile '{workflow.main_snakefile}'" + (
+        f" --configfile {files}" if files else ""
+    )

@@ -12,17 +12,18 @@ rule corpus:
         f"{STUDY.root}/benchmarks/corpus/{{family}}.tsv"
     conda:
         "../../envs/conda.yaml"
-    # The tokenizers library uses every core it is given, and nothing else can run meanwhile.
-    threads: workflow.cores or 2
+    # The tokenizers library uses every core, and nothing else can run meanwhile.
+    threads: 8
     resources:
         mem_mb=8000,
         runtime=120,
     params:
+        script=script("corpus"),
         spec=lambda wc: canonical(SPECS.corpus(wc.family)),
         needs=lambda wc, output: STUDY.needs_tokens(wc.family),
         out=parent,
     message:
         "corpus: split, tokenise and pack text for {wildcards.family}"
     shell:
-        "python {workflow.basedir}/workflow/scripts/corpus.py --spec {params.spec:q}"
+        "python {params.script} --spec {params.spec:q}"
         " --needs-tokens {params.needs} --out {params.out} > {log} 2>&1"

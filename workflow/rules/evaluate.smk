@@ -4,16 +4,6 @@ tables/ losses.parquet, losses.csv, coverage.csv. Checkpoints evaluated before a
 """
 
 
-def evaluate_input(wildcards):
-    """Manifests of a group's checkpoints; a variant's is watched through its method's."""
-    model, group = wildcards.model, wildcards.group
-    paths = [path for path, _ in SPECS.checkpoints(model, group).values()]
-    if group != BASE:
-        paths = [p for p in paths if "pruned" not in p.parts]
-        paths.append(STUDY.pruned_manifest(model, group))
-    return [upstream(path) for path in paths]
-
-
 rule evaluate:
     input:
         checkpoints=evaluate_input,
@@ -37,6 +27,7 @@ rule evaluate:
             )
         ),
     params:
+        script=script("evaluate"),
         spec=lambda wc: canonical(SPECS.evaluate(wc.model, wc.group)),
         checkpoints=lambda wc, input: " ".join(
             f"--checkpoint {name}={path}"
@@ -46,7 +37,7 @@ rule evaluate:
     message:
         "evaluate: {wildcards.model} {wildcards.group}"
     shell:
-        "python {workflow.basedir}/workflow/scripts/evaluate.py --spec {params.spec:q}"
+        "python {params.script} --spec {params.spec:q}"
         " --corpus {input.corpus} {params.checkpoints} --out {params.out} > {log} 2>&1"
 
 
@@ -66,10 +57,12 @@ rule tables:
         mem_mb=1000,
         runtime=10,
     params:
+        script=script("tables"),
         spec=canonical(SPECS.tables()),
+        results=lambda wc, output: STUDY.root,
         out=parent,
     message:
         "tables: one row a point"
     shell:
-        "python {workflow.basedir}/workflow/scripts/tables.py --spec {params.spec:q}"
-        " --results {STUDY.root} --out {params.out} > {log} 2>&1"
+        "python {params.script} --spec {params.spec:q}"
+        " --results {params.results} --out {params.out} > {log} 2>&1"

@@ -31,10 +31,11 @@ rule figures:
         mem_mb=2000,
         runtime=10,
     params:
+        script=script("figures"),
         spec=canonical(SPECS.figures()),
         out=parent,
     message:
         "figures: draw from the tables and the law"
     shell:
-        "python {workflow.basedir}/workflow/scripts/figures.py --spec {params.spec:q}"
+        "python {params.script} --spec {params.spec:q}"
         " --law {input.law} --tables {input.tables} --out {params.out} > {log} 2>&1"

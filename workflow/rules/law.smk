@@ -19,11 +19,12 @@ rule law:
         mem_mb=2000,
         runtime=60,
     params:
+        script=script("fit"),
         spec=canonical(SPECS.law()),
         table=lambda wc, input: Path(input[0]).parent / "losses.parquet",
         out=parent,
     message:
         "law: fit the laws to the loss table"
     shell:
-        "python {workflow.basedir}/workflow/scripts/fit.py {params.table} --spec {params.spec:q}"
+        "python {params.script} {params.table} --spec {params.spec:q}"
         " --out {params.out} > {log} 2>&1"

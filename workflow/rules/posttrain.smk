@@ -4,10 +4,6 @@ checkpoint. One job a run: a trunk with a decay branch at each budget; its state
 """
 
 
-def run_of(wildcards):
-    return STUDY.runs[wildcards.model, wildcards.run]
-
-
 rule posttrain:
     input:
         pruned=lambda wc: kept(
@@ -31,11 +27,12 @@ rule posttrain:
         mem_mb=megabytes(lambda wc: COSTS.train_memory(wc.model)),
         runtime=minutes(lambda wc: COSTS.run_flops(run_of(wc)) * COSTS.run_tokens()),
     params:
+        script=script("posttrain"),
         spec=lambda wc: canonical(SPECS.posttrain(run_of(wc))),
         variant=lambda wc, input: STUDY.variant_manifest(run_of(wc).variant),
         out=lambda wc, output: Path(output[0]).parent.parent,
     message:
         "posttrain: {wildcards.model} {wildcards.run}"
     shell:
-        "python {workflow.basedir}/workflow/scripts/posttrain.py --spec {params.spec:q}"
+        "python {params.script} --spec {params.spec:q}"
         " --pruned {params.variant} --corpus {input.corpus} --out {params.out} > {log} 2>&1"

@@ -22,10 +22,11 @@ rule prune:
         mem_mb=megabytes(lambda wc: COSTS.load_memory(wc.model)),
         runtime=minutes(lambda wc: COSTS.prune_flops(wc.model, wc.method)),
     params:
+        script=script("prune"),
         spec=lambda wc: canonical(SPECS.prune(wc.model, wc.method)),
         out=parent,
     message:
         "prune: {wildcards.model} by {wildcards.method}"
     shell:
-        "python {workflow.basedir}/workflow/scripts/prune.py --spec {params.spec:q}"
+        "python {params.script} --spec {params.spec:q}"
         " --base {input.base} --corpus {input.corpus} --out {params.out} > {log} 2>&1"

@@ -97,8 +97,9 @@ def verify_files(path: Path) -> dict[str, Any]:
     manifest = read_manifest(path)
     for lost in missing_files(path, manifest):
         found = f"{lost.stat().st_size} bytes" if lost.exists() else "nothing"
+        name = lost.relative_to(Path(path).parent).as_posix()
         raise UserError(
-            f"{lost}: {found} where {path} records {manifest['files'][lost.name]['bytes']} bytes;"
+            f"{lost}: {found} where {path} records {manifest['files'][name]['bytes']} bytes;"
             " delete that manifest and run again to rebuild it"
         )
     for name, record in manifest["files"].items():

@@ -270,8 +270,9 @@ def loadable(config: Config) -> dict[str, Any]:
     as Mistral without a sliding window: same tensors, same logits. Raises :class:`UserError` when
     its biases rule that out, or when ``head_dim`` is odd (rotary embeddings pair channels).
     """
-    if architecture_of(config).sizes(config).get("head", 2) % 2:
-        raise UserError(f"head_dim {config['head_dim']}: rotary embeddings need an even number")
+    head_dim = architecture_of(config).sizes(config).get("head", 2)
+    if head_dim % 2:
+        raise UserError(f"head_dim {head_dim}: rotary embeddings need an even number")
     hidden, heads = config["hidden_size"], config.get("num_attention_heads", 1)
     if config["model_type"] != "llama" or hidden % heads == 0:
         return dict(config)

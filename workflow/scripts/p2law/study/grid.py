@@ -102,12 +102,16 @@ class Study:
                     f"families.{family}.tokenizer.kind = {section.tokenizer.kind!r}: models of"
                     " source pretrain need kind: train (their vocabulary must be known)"
                 )
-            return {
+            config = {
                 "vocab_size": section.tokenizer.vocabulary,
                 "max_position_embeddings": self.settings.corpus.sequence_length,
                 **section.config,
                 **settings.config,
             }
+            try:
+                return shapes.loadable(config)
+            except UserError as error:
+                raise UserError(f"families.{family}.models.{name}.config: {error}") from None
         path = Path(settings.shape) if settings.source == "hub" else _config_of(settings.path)
         try:
             return {**section.config, **json.loads(path.read_text())}

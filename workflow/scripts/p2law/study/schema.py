@@ -238,7 +238,6 @@ class Hardware(Section):
 
     device: Literal["cpu", "cuda"] = "cpu"
     gpu: str = Field("H100", description="GPU model assumed by cost")
-    gpus: Annotated[int, Field(ge=1)] | None = Field(None, description="a job; None: by memory")
     mfu: Share = Field(0.35, description="share of the GPU's peak that cost assumes")
     gflops: Real = Field(30.0, gt=0, description="sustained GFLOP/s of a core that cost assumes")
 

@@ -1,0 +1,84 @@
+"""The cost model against counts by hand and against torch's own FLOP counter."""
+
+import subprocess
+import sys
+
+import pytest
+
+from p2law.costs import Costs, forward_flops, trained_tokens
+from p2law.errors import UserError
+from p2law.pruning import shapes
+from p2law.study.grid import Study
+
+CONFIG = {
+    "model_type": "llama",
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "intermediate_size": 40,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32,
+    "tie_word_embeddings": True,
+}
+
+
+def test_forward_flops_agree_with_torch_flop_counter():
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    rows = 32
+    config = LlamaConfig(**CONFIG, attn_implementation="eager")
+    model = AutoModelForCausalLM.from_config(config)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(2, rows, dtype=torch.long), use_cache=False)
+    counted = counter.get_total_flops() / (2 * rows)
+    ours = forward_flops(CONFIG, shapes.parameters(CONFIG), rows)
+    # torch counts the whole attention square (4 L T h), we the causal half (2 L T h), and we count
+    # the norms' few weights as matrix products.
+    square = 2 * 3 * rows * 16
+    norms = 2 * (2 * 3 + 1) * 16
+    assert ours + square - norms == pytest.approx(counted, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "tokens"), [("wsd", 0.8 * 16 + 0.2 * 31), ("cosine", 31), ("trajectory", 16)]
+)
+def test_trained_tokens(schedule, tokens):
+    assert trained_tokens(schedule, [1, 2, 4, 8, 16], 0.2) == pytest.approx(tokens)
+
+
+def test_wsd_costs_at_most_62_percent_of_one_run_a_budget():
+    assert trained_tokens("wsd", [1, 2, 4, 8, 16], 0.2) / 31 < 0.62
+
+
+def test_stages_add_up(tiny):
+    costs = Costs(Study(tiny, "x"))
+    stages = {cost.stage: cost for cost in costs.stages()}
+    assert stages["base"].tokens == 2 * 65_536
+    assert stages["posttrain"].jobs == 6
+    assert stages["posttrain"].tokens == pytest.approx(6 * (0.8 * 8192 + 0.2 * 14336))
+    assert stages["evaluate"].tokens == 8192 * (2 + 6 * 4)
+
+
+def test_unknown_gpu_is_refused(tiny):
+    tiny["hardware"] = {"device": "cuda", "gpu": "Voodoo2"}
+    with pytest.raises(UserError, match="hardware.gpu = 'Voodoo2'.*H100"):
+        Costs(Study(tiny, "x"))
+
+
+def test_study_and_costs_import_nothing_heavy():
+    code = (
+        "import sys; import p2law.costs, p2law.study.specs, p2law.study.stale, p2law.study.checks;"
+        "heavy = {'torch', 'transformers', 'pandas', 'numpy', 'scipy', 'matplotlib'};"
+        "bad = heavy & set(sys.modules);"
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": "workflow/scripts", "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

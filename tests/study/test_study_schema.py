@@ -1,0 +1,125 @@
+"""Faults of a study file: one message that names key, value and what is allowed."""
+
+import copy
+
+import pytest
+
+from p2law.errors import UserError
+from p2law.study import schema
+from p2law.study.checks import check_study
+from p2law.study.grid import Study
+
+
+def changed(config: dict, path: str, value) -> dict:
+    """A copy of a mapping with one dotted key set; value ... removes it."""
+    config = copy.deepcopy(config)
+    *parents, last = path.split(".")
+    section = config
+    for name in parents:
+        section = section[name]
+    if value is ...:
+        del section[last]
+    else:
+        section[last] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("postrain", {}, ["postrain", "unknown key", "did you mean 'posttrain'"]),
+        ("posttrain.budget", [1], ["posttrain.budget", "did you mean 'budgets'"]),
+        ("evaluate.tokens", "many", ["evaluate.tokens = 'many'", "integer"]),
+        ("evaluate.tokens", True, ["evaluate.tokens = True"]),
+        ("evaluate.tokens", 0, ["evaluate.tokens = 0", "greater than or equal to 1"]),
+        ("posttrain.decay", 1.5, ["posttrain.decay = 1.5", "less than 1"]),
+        ("posttrain.budgets", [4096, 2048], ["posttrain.budgets", "rise strictly"]),
+        ("posttrain.budgets", [2048, 3000], ["3000", "multiple of batch_tokens = 512"]),
+        ("posttrain.budgets", [512, 1024, 2048], ["512", "below", "warmup_tokens = 512"]),
+        ("posttrain.budgets", [], ["posttrain.budgets"]),
+        ("posttrain.seeds", [1, 1], ["seeds must differ"]),
+        ("posttrain.warmup_tokens", 700, ["warmup_tokens = 700", "batch_tokens = 512"]),
+        ("methods.depth.rates", [0.15, 1.2], ["methods.depth.rates", "1.2", "between 0 and 1"]),
+        ("methods.depth.rates", [0.3, 0.15], ["rise strictly"]),
+        ("methods.depth.rates", ..., ["methods.depth", "rates", "missing"]),
+        ("methods.sparse24.rates", [0.5], ["methods.sparse24", "leave out"]),
+        ("methods.depth.criterion", "vibes", ["criterion", "'vibes'", "block_influence"]),
+        ("methods.depth.prune", "sideways", ["'sideways'", "depth, width, weights"]),
+        ("corpus.source", {"kind": "hub", "name": "a/b", "revision": "main"}, ["revision"]),
+        ("study", "../up", ["study = '../up'"]),
+        ("study", ..., ["study: missing"]),
+    ],
+)
+def test_fault_is_named(tiny, path, value, words):
+    with pytest.raises(UserError) as error:
+        schema.read(changed(tiny, path, value), "study.yaml")
+    for word in ["study.yaml", *words]:
+        assert word in str(error.value)
+
+
+def test_all_faults_come_at_once(tiny):
+    config = changed(changed(tiny, "evaluate.tokens", -1), "posttrain.decay", 2)
+    with pytest.raises(UserError) as error:
+        schema.read(config, "study.yaml")
+    assert "evaluate.tokens" in str(error.value)
+    assert "posttrain.decay" in str(error.value)
+
+
+def test_yaml_numbers_are_read_as_people_mean_them(tiny):
+    # PyYAML follows YAML 1.1, where 4e-3 (no dot) is text.
+    config = changed(tiny, "posttrain.learning_rate", "4e-3")
+    assert schema.read(config, "x").posttrain.learning_rate == 0.004
+    config = changed(tiny, "families.tiny.models.tiny-16.tokens", "2e5")
+    assert schema.read(config, "x").families["tiny"].models["tiny-16"].tokens == 200_000
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("methods.depth.rates", [0.22], ["methods.depth", "tiny-16", "0.22", "tolerance"]),
+        ("families.tiny.config.model_type", "gpt5", ["gpt5"]),
+        (
+            "families.tiny.models.tiny-16.config",
+            {"hidden_size": 18, "intermediate_size": 48, "num_attention_heads": 2},
+            ["head_dim"],
+        ),
+        ("pretrain", ..., ["pretrain: missing", "tiny-16"]),
+    ],
+)
+def test_fault_of_the_grid_is_named(tiny, path, value, words):
+    with pytest.raises(UserError) as error:
+        check_study(Study(changed(tiny, path, value), "study.yaml"), "study.yaml")
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("corpus.source", {"kind": "files", "path": "nowhere/*.txt"}, ["nowhere", "no such"]),
+        ("corpus.source", {"kind": "packages", "packages": ["not-there"]}, ["'not-there'"]),
+        ("evaluate.tokens", 100, ["evaluate.tokens = 100", "multiple", "64"]),
+        ("law.identify", "require", ["2 sizes", "law.identify: report"]),
+        ("families.tiny.models.tiny-16.tokens", 5000, ["tiny-16.tokens = 5000", "1024"]),
+    ],
+)
+def test_fault_beyond_the_file_is_named(tiny, path, value, words):
+    with pytest.raises(UserError) as error:
+        check_study(Study(changed(tiny, path, value), "study.yaml"), "study.yaml")
+    for word in ["study.yaml", *words]:
+        assert word in str(error.value)
+
+
+def test_two_families_cannot_share_a_model_name(tiny):
+    tiny["families"]["other"] = copy.deepcopy(tiny["families"]["tiny"])
+    with pytest.raises(UserError, match="model names must differ"):
+        Study(tiny, "study.yaml")
+
+
+def test_default_study_is_what_the_readme_promises(default):
+    study = Study(default, "config.yaml")
+    check_study(study, "config.yaml")
+    assert len(study.models) >= 3
+    assert len(study.runs) >= 21
+    assert study.budgets[-1] >= 16 * study.budgets[0]
+    assert len(study.runs) * len(study.budgets) >= 105
