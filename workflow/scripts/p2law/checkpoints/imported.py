@@ -103,7 +103,7 @@ def hub_errors(what: str) -> Iterator[None]:
     from huggingface_hub import errors
 
     said = {
-        errors.GatedRepoError: "gated: accept its terms on the hub, then set HF_TOKEN to your token",
+        errors.GatedRepoError: "gated: accept its terms on the hub, then set HF_TOKEN",
         errors.RepositoryNotFoundError: "no such repository (or a private one: then set HF_TOKEN)",
         errors.RevisionNotFoundError: "the repository has no such revision",
         errors.OfflineModeIsEnabled: "HF_HUB_OFFLINE is set, and it is not on this machine",

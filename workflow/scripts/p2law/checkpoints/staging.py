@@ -11,11 +11,11 @@ from p2law import manifest
 
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
-    """Give a temporary sibling of ``out``; move its files into ``out`` when the block succeeds.
+    """Give a temporary sibling of ``out``; its files replace those of ``out`` when all is well.
 
-    On an exception the sibling is removed and ``out`` is untouched. A manifest that lies in
-    ``out`` is removed before the first file moves, since it would describe the old files; the
-    caller writes the new one last. Same file system, so every move is one rename.
+    On an exception the sibling is removed and ``out`` is untouched. Of ``out`` every old file
+    goes, its manifest first (an index of old shards beside new weights would be loaded), and its
+    folders stay; the caller writes the new manifest last. One file system: a move is a rename.
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,11 @@ def staged(out: Path) -> Iterator[Path]:
                 os.fsync(handle.fileno())
         out.mkdir(exist_ok=True)
         (out / manifest.NAME).unlink(missing_ok=True)
-        for file in sorted(stage.iterdir()):
-            file.replace(out / file.name)
+        new = {file.name for file in stage.iterdir()}
+        for name in sorted(new):
+            (stage / name).replace(out / name)
+        for file in out.iterdir():
+            if file.is_file() and file.name not in new:
+                file.unlink()
     finally:
         shutil.rmtree(stage, ignore_errors=True)

@@ -68,3 +68,7 @@ class Packed:
             raise IndexError(f"{split} has rows 0..{self.rows(split) - 1} in {self.folder}")
         starts = indices[:, None] * self.sequence_length
         return self.tokens(split)[starts + np.arange(self.sequence_length + 1)].astype(np.int64)
+
+    def row_bytes(self) -> np.ndarray:
+        """Bytes of text in each validation row's targets: uint32 ``[rows]``, for bits per byte."""
+        return np.fromfile(self.folder / "validation.bytes.bin", "<u4")
