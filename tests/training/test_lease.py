@@ -1,0 +1,54 @@
+"""The lease: one writer a run; a dead holder's run can be taken over."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from p2law.errors import UserError
+from p2law.training import lease
+
+
+def test_a_second_writer_is_refused(tmp_path):
+    path = tmp_path / "lease.json"
+    with lease.Lease(path) as first:
+        with pytest.raises(UserError, match="is training this run"), lease.Lease(path):
+            pass
+        first.beat({"step": 3}, force=True)
+        assert lease.read(path)["progress"] == {"step": 3}
+    assert not path.exists()
+
+
+def test_a_dead_process_is_no_holder(tmp_path):
+    path = tmp_path / "lease.json"
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
+    with lease.Lease(path):
+        held = lease.read(path)
+    path.write_text(json.dumps({**held, "pid": int(gone.stdout), "process_started": "1"}))
+    with lease.Lease(path):
+        assert lease.read(path)["pid"] != int(gone.stdout)
+
+
+@pytest.mark.parametrize(("age", "refused"), [(1.0, True), (lease.STALE + 1.0, False)])
+def test_another_machines_holder_lives_while_its_heart_beats(tmp_path, age, refused):
+    path = tmp_path / "lease.json"
+    with lease.Lease(path):
+        held = lease.read(path)
+    path.write_text(json.dumps({**held, "node": "elsewhere", "beat": time.time() - age}))
+    if refused:
+        with pytest.raises(UserError, match="on elsewhere"), lease.Lease(path):
+            pass
+    else:
+        with lease.Lease(path):
+            assert lease.read(path)["node"] != "elsewhere"
+
+
+def test_a_holder_notices_that_it_was_replaced(tmp_path):
+    path = tmp_path / "lease.json"
+    with lease.Lease(path) as first:
+        path.write_text(json.dumps({**lease.read(path), "token": "other"}))
+        with pytest.raises(UserError, match="taken this run over"):
+            first.beat({}, force=True)
+    assert lease.read(path)["token"] == "other"

@@ -1,0 +1,57 @@
+"""Provide one base model: trained here from random weights, or taken from a folder, hub or GGUF.
+
+Ends with code 75 where a signal or the time limit stopped a training with its state saved: start
+it again with the same arguments and it goes on, bit for bit.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from p2law import errors
+
+
+def main() -> int:
+    """Read the arguments, train or fetch, report the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", type=json.loads, required=True, help="the model's spec, JSON")
+    parser.add_argument("--corpus", type=Path, help="manifest of the corpus, to train on")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the model")
+    parser.add_argument("--time-limit", type=float, help="seconds after which to save and stop")
+    args = parser.parse_args()
+
+    if args.spec["source"] != "pretrain":
+        fetch(args.spec, args.out)
+        return 0
+    if args.corpus is None:
+        raise errors.UserError("--corpus: missing; a model is trained on a corpus")
+
+    from p2law.training import machine, pretrain, stop
+
+    machine.settle()
+    try:
+        pretrain.pretrain(args.spec, args.corpus, args.out, args.time_limit)
+    except stop.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return stop.RETRY
+    return 0
+
+
+def fetch(spec: dict, out: Path) -> None:
+    """Bring a finished checkpoint into ``out``, count it and write its manifest."""
+    from p2law import manifest
+    from p2law.checkpoints import count, imported, io
+
+    started = time.time()
+    files = imported.fetch(spec, out)
+    parameters = count.count(io.load(out))
+    results = {"N0": parameters["total"], "N0_nonembedding": parameters["nonembedding"]}
+    manifest.write_manifest(
+        out, stage="base", spec=spec, inputs={}, files=files, results=results, started=started
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(errors.run(main))

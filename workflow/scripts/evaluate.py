@@ -1,0 +1,43 @@
+"""Evaluate checkpoints on the same held-out rows: loss, its standard error, bits per byte."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from p2law import errors
+
+
+def named(text: str) -> tuple[str, Path]:
+    """NAME=PATH as a pair."""
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"{text!r}: write NAME=MANIFEST")
+    return name, Path(path)
+
+
+def main() -> None:
+    """Read the arguments and evaluate."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", type=json.loads, required=True, help="the stage's spec, JSON")
+    parser.add_argument("--corpus", type=Path, required=True, help="manifest of the corpus")
+    parser.add_argument(
+        "--checkpoint",
+        type=named,
+        action="append",
+        required=True,
+        metavar="NAME=MANIFEST",
+        help="a checkpoint to evaluate; repeat for more",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    args = parser.parse_args()
+
+    from p2law.evaluation import evaluate
+    from p2law.training import machine
+
+    machine.settle()
+    evaluate.evaluate(args.spec, args.corpus, dict(args.checkpoint), args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(errors.run(main))

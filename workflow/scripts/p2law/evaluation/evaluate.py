@@ -1,0 +1,103 @@
+"""The evaluate stage: one process for all checkpoints of a group, on one set of rows."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p2law import manifest
+from p2law.corpus.packed import Packed
+from p2law.errors import UserError
+from p2law.evaluation import cache, heldout
+
+ROWS = "rows.safetensors"
+
+
+def evaluate(
+    spec: Mapping[str, Any], corpus: Path, checkpoints: Mapping[str, Path], out: Path
+) -> None:
+    """Write every checkpoint's row sums and loss to ``out``; manifests by name come in.
+
+    ``spec``: tokens, split, sequence_length, batch_rows and, by name, the checkpoints' keys.
+    Raises :class:`UserError` where names or keys differ from the spec's.
+    """
+    from safetensors.numpy import save_file
+
+    started = time.time()
+    manifests = {name: _checked(spec, name, path) for name, path in checkpoints.items()}
+    if set(manifests) != set(spec["checkpoints"]):
+        raise UserError(
+            f"--checkpoint: {sorted(manifests)}; the spec names {sorted(spec['checkpoints'])}"
+        )
+    packed = Packed(corpus.parent)
+    if packed.sequence_length != spec["sequence_length"]:
+        raise UserError(
+            f"sequence_length: {spec['sequence_length']}; the corpus is packed in rows of"
+            f" {packed.sequence_length}"
+        )
+    rows = heldout.choose(packed, spec["split"], spec["tokens"])
+    per_token = bytes_per_token(packed.manifest, spec["split"])
+    sums: dict[str, np.ndarray] = {}
+    results: dict[str, Any] = {}
+    fresh = 0
+    for name, path in checkpoints.items():
+        kept = cache.place(out, manifests[name], rows.sha256)
+        found = cache.get(kept)
+        if found is None:
+            found = _computed(path.parent, rows, spec["batch_rows"], packed.vocabulary)
+            cache.put(kept, found)
+            fresh += 1
+        sums[name] = found
+        results[name] = heldout.summary(found, rows.targets, per_token)
+        print(f"{name}: {results[name]['loss']:.5f} nats per token", flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(sums, out / ROWS)
+    manifest.write_manifest(
+        out,
+        stage="evaluate",
+        spec=spec,
+        inputs={"corpus": corpus, **checkpoints},
+        files=[ROWS],
+        results={
+            "evaluation": rows.sha256[:16],
+            "evaluation_tokens": rows.targets,
+            "rows": len(rows.tokens),
+            "targets_per_row": packed.sequence_length,
+            "evaluated_now": fresh,
+            "checkpoints": results,
+        },
+        started=started,
+    )
+
+
+def bytes_per_token(corpus: Mapping[str, Any], split: str) -> float | None:
+    """UTF-8 bytes a token of a split stands for, from the corpus's manifest; None if unknown."""
+    counted = corpus["results"].get("splits", {}).get(split, {})
+    return counted["bytes"] / counted["tokens"] if "bytes" in counted else None
+
+
+def _checked(spec: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    """A checkpoint's manifest, whose key is the one that the spec names."""
+    found = manifest.read_manifest(path)
+    wanted = spec["checkpoints"].get(name)
+    if found["key"] != wanted:
+        raise UserError(f"{path}: its key is {found['key']}; the spec wants {wanted} for {name}")
+    return found
+
+
+def _computed(folder: Path, rows: heldout.Rows, batch_rows: int, vocabulary: int) -> np.ndarray:
+    """Load a checkpoint and run it over the rows."""
+    import torch
+
+    from p2law.checkpoints import io
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = io.load(folder, device=device)
+    if model.config.vocab_size < vocabulary:
+        raise UserError(
+            f"{folder / 'config.json'}: vocab_size {model.config.vocab_size}; the corpus has"
+            f" {vocabulary} tokens: another tokenizer's"
+        )
+    return heldout.row_losses(model, rows, batch_rows)

@@ -1,0 +1,208 @@
+"""The training loop: packed rows in a fixed order, summed token losses, fused AdamW.
+
+Everything a step does is a function of (weights, moments, step): batch k is rows
+``order(rows, seed)[kB:(k+1)B]``, the learning rate is a function of k, and what randomness a
+model has (dropout) is seeded by (seed, k). So the step is the whole position of a run, and a run
+cut at any step and resumed from its state gives the same bits.
+
+The summed token losses are divided by the batch's tokens once, on the gradients: neither the
+number of micro-batches nor the number of processes enters the result. Weights and moments are
+fp32; bf16 is a matter of the compute (autocast).
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from p2law.corpus.packed import order
+from p2law.errors import UserError
+from p2law.training.losses import token_loss
+from p2law.training.masks import Masks
+from p2law.training.recipe import Recipe
+
+LAST_LOSSES = 32
+"""How many of the last steps' losses a state and a manifest carry."""
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Corpus(Protocol):
+    """What the loop needs of packed tokens (p2law.corpus.packed.Packed)."""
+
+    sequence_length: int
+
+    def rows(self, split: str) -> int: ...
+    def read(self, split: str, indices: np.ndarray) -> np.ndarray: ...
+
+
+class DivergedError(UserError):
+    """A loss or gradient that is not finite; raised before it reaches the weights."""
+
+
+class Objective(nn.Module):
+    """A causal language model with its loss: rows [n, T + 1] -> summed nats of their targets."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, rows: Tensor) -> Tensor:
+        logits = self.model(input_ids=rows[:, :-1], use_cache=False).logits
+        return token_loss(logits.flatten(0, 1), rows[:, 1:].flatten())
+
+
+class Loop:
+    """A model in training: its optimizer, its place in the corpus and the step it has reached.
+
+    ``steps`` is the number of steps that the run may take; :class:`UserError` is raised at once
+    where the corpus is too small for them. ``losses`` holds the last steps' mean losses (nats per
+    token) and ``seconds`` the time spent in steps by this process.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        corpus: Corpus,
+        recipe: Recipe,
+        *,
+        seed: int,
+        steps: int,
+        masks: Mapping[str, Tensor] | None = None,
+    ):
+        T = corpus.sequence_length
+        if recipe.batch_tokens % T:
+            raise UserError(
+                f"train.batch_tokens: {recipe.batch_tokens}; allowed are multiples of the"
+                f" sequence length ({T})"
+            )
+        self.batch_rows = recipe.batch_tokens // T
+        available = corpus.rows("train")
+        if steps * self.batch_rows > available:
+            raise UserError(
+                f"tokens: {steps * recipe.batch_tokens} asked, the corpus has {available * T}"
+                " training tokens in whole rows; no token may repeat: ask for fewer or enlarge it"
+            )
+        self.corpus, self.recipe, self.seed = corpus, recipe, seed
+        self.order = order(available, seed)
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        self.device = self.accelerator.device
+        self.model = model.to(self.device, torch.float32).train()
+        self.weights = dict(self.model.named_parameters())
+        self.optimizer = _adamw(self.weights, recipe)
+        self.masks = Masks(self.model, masks or {})
+        self.masks.mask_weights()
+        self.objective = self.accelerator.prepare_model(Objective(self.model))
+        self.step = 0
+        self.seconds = 0.0
+        self.losses: deque[float] = deque(maxlen=LAST_LOSSES)
+
+    def rows(self, step: int) -> list[Tensor]:
+        """This process's share of a step's rows, as micro-batches int64 [n, T + 1]."""
+        batch = self.order[step * self.batch_rows : (step + 1) * self.batch_rows]
+        mine = np.array_split(batch, self.accelerator.num_processes)[self.accelerator.process_index]
+        rows = torch.from_numpy(self.corpus.read("train", mine)).to(self.device)
+        return list(rows.split(self.recipe.micro_rows or len(mine)))
+
+    def advance(
+        self, until: int, rate: Callable[[int], float], after: Callable[["Loop"], None]
+    ) -> None:
+        """Train to step ``until`` at the rates ``rate(step)``; call ``after`` between steps.
+
+        ``after`` may save the state, report progress, or raise to stop. Raises
+        :class:`DivergedError`, before the update, where a loss or gradient is not finite.
+        """
+        while self.step < until:
+            started = time.perf_counter()
+            self.losses.append(self._train_step(rate(self.step)))
+            self.step += 1
+            self.seconds += time.perf_counter() - started
+            after(self)
+
+    def _train_step(self, learning_rate: float) -> float:
+        """One step; returns the mean loss of its tokens before the update (nats)."""
+        torch.manual_seed(hash((self.seed, self.step, self.accelerator.process_index)))
+        micro = self.rows(self.step)
+        total = torch.zeros((), device=self.device, dtype=torch.float64)
+        for index, rows in enumerate(micro):
+            with self._sync(last=index == len(micro) - 1), self._autocast():
+                loss = self.objective(rows)
+            loss.backward()
+            total += loss.detach()
+        return self._update(total, learning_rate)
+
+    def _update(self, total: Tensor, learning_rate: float) -> float:
+        """Scale, mask and clip the gradients, refuse what is not finite, and take the step."""
+        processes = self.accelerator.num_processes
+        mean = self.accelerator.reduce(total).item() / self.recipe.batch_tokens
+        self.masks.mask_gradients()
+        gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
+        # Gradients are sums over the tokens, averaged by DDP over the processes.
+        scale = processes / self.recipe.batch_tokens
+        norm = torch.nn.utils.get_total_norm(gradients).item() * scale
+        if not (math.isfinite(mean) and math.isfinite(norm)):
+            raise DivergedError(
+                f"step {self.step}: loss {mean}, gradient norm {norm}; the update was not made and"
+                " the last saved state stays; lower train.learning_rate or look at the corpus"
+            )
+        if self.recipe.clip:
+            scale *= min(1.0, self.recipe.clip / (norm + 1e-6))
+        torch._foreach_mul_(gradients, scale)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.masks.mask_weights()
+        return mean
+
+    def _sync(self, *, last: bool) -> Any:
+        """Exchange gradients with the other processes on a batch's last micro-batch only."""
+        from contextlib import nullcontext
+
+        return nullcontext() if last else self.accelerator.no_sync(self.objective)
+
+    def _autocast(self) -> torch.autocast:
+        """bf16 compute where the recipe asks for it."""
+        enabled = self.recipe.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights and moments by name, as they are (not copied); masks are checked first."""
+        self.masks.check(self.optimizer)
+        named = {f"weight/{name}": weight.detach() for name, weight in self.weights.items()}
+        for name, weight in self.weights.items():
+            for moment in MOMENTS if weight in self.optimizer.state else ():
+                named[f"{moment}/{name}"] = self.optimizer.state[weight][moment]
+        return named
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor], step: int, losses: list[float]) -> None:
+        """Take up the weights and moments that :meth:`tensors` gave after ``step`` steps."""
+        for name, weight in self.weights.items():
+            weight.copy_(tensors[f"weight/{name}"])
+            self.optimizer.state.pop(weight, None)
+            if f"{MOMENTS[0]}/{name}" in tensors:
+                moments = {m: tensors[f"{m}/{name}"].to(self.device) for m in MOMENTS}
+                count = torch.tensor(float(step), device=weight.device)
+                self.optimizer.state[weight] = {"step": count, **moments}
+        self.step = step
+        self.losses = deque(losses, maxlen=LAST_LOSSES)
+
+
+def _adamw(weights: Mapping[str, nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
+    """Fused AdamW that decays matrices and leaves vectors (norms, biases) alone."""
+    matrices = [weight for weight in weights.values() if weight.ndim >= 2]
+    vectors = [weight for weight in weights.values() if weight.ndim < 2]
+    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=recipe.learning_rate,
+        betas=recipe.betas,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
