@@ -52,7 +52,8 @@ def _tokens(study: Study) -> None:
         path = study.corpus_manifest(family)
         if not path.exists():
             continue
-        held = read_manifest(path)["results"]["train_tokens"]
+        training = read_manifest(path)["results"]["splits"]["train"]
+        held = training["rows"] * study.settings.corpus.sequence_length
         needs = study.needs_tokens(family)
         if held < needs:
             raise UserError(
