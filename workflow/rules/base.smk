@@ -18,6 +18,7 @@ rule base:
         "../../envs/conda.yaml"
     threads: 1
     resources:
+        gpu=lambda wc: COSTS.gpus(wc.model, trained=True),
         mem_mb=megabytes(lambda wc: COSTS.train_memory(wc.model)),
         runtime=minutes(base_flops),
     params:

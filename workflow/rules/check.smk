@@ -2,6 +2,18 @@
 the folders, packages and the profile are looked at) and cost (what the study will take).
 """
 
+from p2law.study.profile import check_profile
+
+# Every rule is known here, since this file is included last; the jobs' own parse need not look.
+if workflow.is_main_process:
+    try:
+        check_profile(
+            {rule.name for rule in workflow.rules} | {"check", "cost"},
+            workflow.resource_settings.overwrite_resources,
+        )
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
 
 rule check:
     log:

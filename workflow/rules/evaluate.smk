@@ -20,6 +20,7 @@ rule evaluate:
         "../../envs/conda.yaml"
     threads: 1
     resources:
+        gpu=lambda wc: COSTS.gpus(wc.model, trained=False),
         mem_mb=megabytes(lambda wc: COSTS.load_memory(wc.model)),
         runtime=minutes(
             lambda wc: COSTS.evaluate_flops(

@@ -24,6 +24,7 @@ rule posttrain:
         "../../envs/conda.yaml"
     threads: 1
     resources:
+        gpu=lambda wc: COSTS.gpus(wc.model, trained=True),
         mem_mb=megabytes(lambda wc: COSTS.train_memory(wc.model)),
         runtime=minutes(lambda wc: COSTS.run_flops(run_of(wc)) * COSTS.run_tokens()),
     params:

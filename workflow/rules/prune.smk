@@ -19,6 +19,7 @@ rule prune:
         "../../envs/conda.yaml"
     threads: 1
     resources:
+        gpu=lambda wc: COSTS.gpus(wc.model, trained=False),
         mem_mb=megabytes(lambda wc: COSTS.load_memory(wc.model)),
         runtime=minutes(lambda wc: COSTS.prune_flops(wc.model, wc.method)),
     params:

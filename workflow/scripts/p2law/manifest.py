@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from p2law.errors import UserError
 
 NAME = "manifest.json"
@@ -160,6 +162,7 @@ def provenance(started: float) -> dict[str, Any]:
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "wall_seconds": round(time.time() - started, 3),
+        "startup_seconds": round(started - psutil.Process().create_time(), 3),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
         "peak_memory_bytes": usage.ru_maxrss * 1024,
         "git": git_revision(),

@@ -1,0 +1,25 @@
+"""Misspelt rules and resources of a profile, which Snakemake takes in silence."""
+
+import pytest
+
+from p2law.errors import UserError
+from p2law.study.profile import check_profile
+
+RULES = ("base", "posttrain")
+
+
+def test_known_names_pass():
+    check_profile(RULES, {"base": ["mem_mb", "slurm_partition"], "posttrain": ["gpu"]})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"postrain": ["gpu"]}, "no rule 'postrain'; did you mean 'posttrain'"),
+        ({"base": ["memory_mb"]}, "base: no resource 'memory_mb'; did you mean 'mem_mb'"),
+        ({"base": ["zzz"]}, "allowed: mem_mb"),
+    ],
+)
+def test_unknown_names_are_refused(overrides, words):
+    with pytest.raises(UserError, match=words):
+        check_profile(RULES, overrides)
