@@ -17,6 +17,9 @@ if not workflow.overwrite_configfiles:
     configfile: "config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/corpus.smk"
 include: "workflow/rules/base.smk"
@@ -34,6 +37,7 @@ localrules:
     tables,
     law,
     figures,
+    summary,
     report,
     check,
     cost,
@@ -43,5 +47,5 @@ rule all:
     default_target: True
     input:
         f"{STUDY.root}/report.html",
-        STUDY.stage_manifest("law"),
         STUDY.stage_manifest("figures"),
+        STUDY.stage_manifest("summary"),

@@ -9,7 +9,17 @@ from p2law import corpus, evaluation, pruning, training
 from p2law.study.grid import Study
 from p2law.study.specs import Specs
 
-STAGES = ("corpus", "base", "pruned", "posttrained", "evaluated", "tables", "law", "figures")
+STAGES = (
+    "corpus",
+    "base",
+    "pruned",
+    "posttrained",
+    "evaluated",
+    "tables",
+    "law",
+    "figures",
+    "summary",
+)
 
 
 def keys(config: dict) -> dict[str, str]:
@@ -34,7 +44,7 @@ def edited(config: dict, *edits) -> dict:
     return config
 
 
-LATE = {"evaluated", "tables", "law", "figures"}
+LATE = {"evaluated", "tables", "law", "figures", "summary"}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +61,7 @@ LATE = {"evaluated", "tables", "law", "figures"}
         (("methods", "depth", "rates", [0.15, 0.3, 0.48]), {"pruned", *LATE}),
         (("evaluate", "tokens", 4096), LATE),
         (("evaluate", "batch_rows", 7), set()),
-        (("law", "bootstrap", 5), {"law", "figures"}),
+        (("law", "bootstrap", 5), {"law", "figures", "summary"}),
         (("law", "identify", "report"), set()),
         (("hardware", {"gflops": 1.0}), set()),
     ],
@@ -72,7 +82,7 @@ def test_an_added_size_keeps_the_other_models(tiny):
     models = copy.deepcopy(tiny["families"]["tiny"]["models"])
     models["tiny-32"] = edited(models["tiny-24"], ("config", "hidden_size", 32))
     after = keys(edited(tiny, ("families", "tiny", "models", models)))
-    assert stages_that_differ(keys(tiny), after) == {"tables", "law", "figures"}
+    assert stages_that_differ(keys(tiny), after) == {"tables", "law", "figures", "summary"}
 
 
 def test_swapped_values_are_seen(tiny):

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-AFTER_EVALUATION = {"evaluate", "tables", "law", "figures", "report"}
+AFTER_EVALUATION = {"evaluate", "tables", "law", "figures", "summary", "report"}
 MODELS = {"tiny-16", "tiny-24"}
 GROUPS = {f"{model} {method}" for model in MODELS for method in ("depth", "sparse24")}
 RUNS = {f"{m} {v}" for m in MODELS for v in ("depth-0.15", "depth-0.3", "sparse24-0.5")}
@@ -142,7 +142,7 @@ def test_swapped_values_are_seen(finished):
         ("evaluation", AFTER_EVALUATION),
         ("pruning", {"prune", "posttrain", *AFTER_EVALUATION}),
         ("training", {"base", "prune", "posttrain", *AFTER_EVALUATION}),
-        ("laws", {"law", "figures", "report"}),
+        ("laws", {"law", "figures", "summary", "report"}),
     ],
 )
 def test_a_raised_recipe_reruns_its_stage_and_what_follows(finished, room, stages):

@@ -34,9 +34,8 @@ def check_profile(rules: Iterable[str], overrides: Mapping[str, Iterable[str]]) 
             raise UserError(f"set-resources: no rule {rule!r}{_nearest(rule, known)}")
         for resource in resources:
             if resource not in RESOURCES:
-                raise UserError(
-                    f"set-resources: {rule}: no resource {resource!r}{_nearest(resource, RESOURCES)}"
-                )
+                hint = _nearest(resource, RESOURCES)
+                raise UserError(f"set-resources: {rule}: no resource {resource!r}{hint}")
 
 
 def _nearest(name: str, allowed: Iterable[str]) -> str:

@@ -224,7 +224,9 @@ class Evaluate(Section):
 class Law(Section):
     """How laws are fitted to the loss table."""
 
-    forms: list[str] = Field(["p2", "damage_power", "damage_rectified"], min_length=1)
+    forms: list[str] | None = Field(
+        None, min_length=1, description="names of p2law/laws/registry.py; null for all"
+    )
     objective: Literal["huber", "least_squares", "lad"] = "huber"
     delta: Real | Literal["noise"] = Field(1e-3, description="Huber's, on log loss")
     bootstrap: Annotated[int, Field(ge=0)] = Field(200, description="run-level replicates")

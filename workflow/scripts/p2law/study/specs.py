@@ -15,6 +15,7 @@ from p2law import checkpoints, corpus, evaluation, laws, pruning, tables, traini
 from p2law.manifest import digest, read_manifest
 from p2law.study.grid import Run, Study, Variant
 
+LIBRARY = Path(__file__).parents[1]
 BASE = "base"
 """The group under ``evaluated/<model>/`` that holds the unpruned model's loss."""
 
@@ -152,12 +153,20 @@ class Specs:
 
     def law(self) -> dict[str, Any]:
         """Of the law stage: forms, objective, replicates."""
-        spec = {**self.settings.law.model_dump(exclude={"identify"}), "seed": self.settings.seed}
+        spec = self.settings.law.model_dump(exclude={"identify"}, exclude_none=True)
+        spec["seed"] = self.settings.seed
         return _keyed("law", laws.RECIPE, spec, [self.tables()["key"]])
 
     def figures(self) -> dict[str, Any]:
         """Of the figures stage: nothing but what it draws and the code that draws."""
-        return _keyed("figures", drawing_code(), {}, [self.law()["key"]])
+        sources = sorted((LIBRARY / "figures").glob("*.py"))
+        return _keyed("figures", code_digest(sources), {}, [self.law()["key"]])
+
+    def summary(self) -> dict[str, Any]:
+        """Of the report's tables."""
+        code = code_digest([LIBRARY.parent / "summary.py"])
+        spec = _keyed("summary", code, {}, [self.law()["key"]])
+        return {**spec, "study": self.study.config}
 
     def expected(self) -> Iterator[tuple[Path, Path, dict[str, Any]]]:
         """(the output to make again, the manifest to look at, its spec) of every stage."""
@@ -181,7 +190,7 @@ class Specs:
         for pair in self.groups():
             path = self.study.evaluated_manifest(*pair)
             yield path, path, self.evaluate(*pair)
-        for stage in ("tables", "law", "figures"):
+        for stage in ("tables", "law", "figures", "summary"):
             path = self.study.stage_manifest(stage)
             yield path, path, getattr(self, stage)()
 
@@ -201,7 +210,6 @@ def is_finished(path: Path, key: str) -> bool:
     return path.exists() and read_manifest(path)["key"] == key
 
 
-def drawing_code() -> str:
-    """Digest of the plotting code: its syntax, so that comments and layout do not count."""
-    sources = sorted((Path(__file__).parents[1] / "figures").glob("*.py"))
+def code_digest(sources: list[Path]) -> str:
+    """Digest of Python files' syntax, so that comments and layout do not count."""
     return digest([ast.dump(ast.parse(path.read_text(encoding="utf-8"))) for path in sources])
