@@ -88,4 +88,4 @@ class Spool:
 
 def below(hashes: np.ndarray, share: float) -> np.ndarray:
     """Which hashes fall into the lowest ``share`` of all 64-bit numbers: bool ``[n]``."""
-    return hashes < np.uint64(min(share, 1.0) * 2.0**64)
+    return hashes < np.uint64(min(int(share * 2.0**64), 2**64 - 1))

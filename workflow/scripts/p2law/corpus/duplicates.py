@@ -13,7 +13,7 @@ import numpy as np
 
 from p2law.corpus.documents import Spool
 
-BATCH = 1 << 22  # bytes of text hashed at a time
+BATCH = 1 << 20  # bytes of text hashed at a time: its arrays fit in the cache
 BITS = 48  # of a shingle's hash; the other 16 hold its document's number in the batch
 _CHARACTER = 0x9E3779B97F4A7C15  # odd: has an inverse modulo 2^64
 _WORD = 0xD1342543DE82EF95
@@ -94,8 +94,8 @@ class Shingles:
     def _power(self, base: int, n: int) -> np.ndarray:
         """``base^0 .. base^(n-1)`` modulo 2^64."""
         if base not in self._powers or len(self._powers[base]) < n:
-            factors = np.full(max(n, BATCH), base, np.uint64)
-            factors[0] = 1
+            factors = np.full(max(n, 2 * len(self._powers.get(base, ()))), base, np.uint64)
+            factors[:1] = 1
             self._powers[base] = np.cumprod(factors)
         return self._powers[base][:n]
 
