@@ -1,0 +1,190 @@
+"""Batched variable projection: many starts, or many bootstrap replicates, in one loop.
+
+Each step solves the damped Gauss-Newton system with damping on the exponents only, then solves
+the amplitudes again at the new exponents: Ruhe and Wedin's form of variable projection, equal to
+Kaufman's to first order. The Huber objective enters by its own curvature (zero for outliers, as a
+Newton step has it) with the reweighted one as the damping's metric, so steps stay bounded where
+most points are outliers (small delta).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from p2law.laws.problem import Array, Problem
+
+CHUNK = 3_000_000
+"""Largest number of Jacobian entries held at once (24 MB)."""
+
+
+@dataclass
+class Minimum:
+    """End points [R, K + p], their objectives [R] and whether each stopped by itself [R]."""
+
+    phi: Array
+    objective: Array
+    settled: Array
+
+
+def huber(residuals: Array, delta: float, weights: Array | float = 1.0) -> Array:
+    """Summed Huber loss over the last axis: r²/2 inside delta, delta (|r| - delta/2) beyond.
+
+    ``delta`` infinite is half the sum of squares.
+    """
+    size = np.abs(residuals)
+    inner = np.minimum(size, delta)
+    with np.errstate(over="ignore"):
+        return (weights * inner * (size - 0.5 * inner)).sum(-1)
+
+
+def minimise(
+    problem: Problem,
+    starts: Array,
+    *,
+    delta: float = np.inf,
+    signs: str = "nonnegative",
+    weights: Array | None = None,
+    max_steps: int = 200,
+    tolerance: float = 1e-13,
+) -> Minimum:
+    """Minimise the summed Huber loss from every start.
+
+    ``starts`` [R, K + p]; ``weights`` [R, n] are multiplicities of points (bootstrap), default 1.
+    ``tolerance`` is the relative decrease of the objective at which a start stops.
+    """
+    n, P = len(problem.y), problem.size
+    rows = max(1, CHUNK // (n * P))
+    if len(starts) <= rows:
+        return _minimise(problem, starts, delta, signs, weights, max_steps, tolerance)
+    parts = []
+    for first in range(0, len(starts), rows):
+        chosen = slice(first, first + rows)
+        some = None if weights is None else weights[chosen]
+        parts.append(_minimise(problem, starts[chosen], delta, signs, some, max_steps, tolerance))
+    return Minimum(
+        np.concatenate([p.phi for p in parts]),
+        np.concatenate([p.objective for p in parts]),
+        np.concatenate([p.settled for p in parts]),
+    )
+
+
+def _minimise(problem, starts, delta, signs, weights, max_steps, tolerance) -> Minimum:
+    low, high = problem.limits(signs)
+    phi = np.clip(np.array(starts, dtype=float), low, high)
+    weights = np.ones((len(phi), len(problem.y))) if weights is None else weights
+    objective = _objective(problem, phi, delta, weights)
+    damping = np.full(len(phi), 1e-2)
+    settled = np.zeros(len(phi), dtype=bool)
+    quiet = np.zeros(len(phi), dtype=int)
+    for _ in range(max_steps):
+        at = np.flatnonzero(~settled)
+        if not len(at):
+            break
+        trial = _step(problem, phi[at], delta, weights[at], damping[at], low, high)
+        reached = _objective(problem, trial, delta, weights[at])
+        better = reached < objective[at]
+        gain = np.where(better, objective[at] - reached, 0.0)
+        small = gain <= tolerance * np.abs(objective[at])
+        phi[at[better]] = trial[better]
+        objective[at] = np.where(better, reached, objective[at])
+        damping[at] = np.where(better, damping[at] * 0.2, np.minimum(damping[at] * 5.0, 1e16))
+        quiet[at] = np.where(small & better, quiet[at] + 1, np.where(better, 0, quiet[at]))
+        settled[at] = (quiet[at] >= 2) | (damping[at] >= 1e12) | (objective[at] == 0.0)
+    return Minimum(phi, objective, settled)
+
+
+def _objective(problem: Problem, phi: Array, delta: float, weights: Array) -> Array:
+    residuals = problem.residuals(problem.predict(phi))
+    value = huber(np.where(np.isfinite(residuals), residuals, 1e6), delta, weights)
+    return np.where(np.isfinite(residuals).all(-1), value, np.inf)
+
+
+def _step(problem, phi, delta, weights, damping, low, high) -> Array:
+    """One damped step for each start, amplitudes solved anew at the new exponents."""
+    residuals, jacobian = problem.linearise(phi)
+    residuals = np.where(np.isfinite(residuals), residuals, 0.0)
+    with np.errstate(divide="ignore"):
+        reweight = weights * np.minimum(1.0, delta / np.maximum(np.abs(residuals), 1e-300))
+    curvature = weights * (np.abs(residuals) <= delta)
+    across = jacobian.transpose(0, 2, 1)
+    gradient = (across @ (reweight * residuals)[..., None])[..., 0]
+    newton = across @ (jacobian * curvature[..., None])
+    metric = across @ (jacobian * reweight[..., None]) if np.isfinite(delta) else newton
+    frozen = ((phi <= low) & (gradient > 0)) | ((phi >= high) & (gradient < 0))
+    step = _solve(newton, metric, gradient, damping, frozen, problem.K)
+    trial = np.clip(phi - step, low, high)
+    if problem.K == 0:
+        return trial
+    return _solve_amplitudes(problem, trial, delta, weights, low)
+
+
+def _solve(newton, metric, gradient, damping, frozen, K) -> Array:
+    scale = np.sqrt(np.einsum("rpp->rp", metric))
+    scale = np.where(scale > 0, scale, 1.0)
+    outer = scale[:, :, None] * scale[:, None, :]
+    system, metric = newton / outer, metric / outer
+    P = gradient.shape[1]
+    ridge = damping[:, None] * np.where(np.arange(P) >= K, 1.0, 0.0) + 1e-12
+    system = system + np.minimum(damping, 1.0)[:, None, None] * metric
+    system = system / (1.0 + np.minimum(damping, 1.0))[:, None, None]
+    system[:, np.arange(P), np.arange(P)] += ridge
+    right = np.where(frozen, 0.0, gradient / scale)
+    system = np.where(frozen[:, :, None] | frozen[:, None, :], 0.0, system)
+    system[:, np.arange(P), np.arange(P)] += np.where(frozen, 1.0, 0.0)
+    return np.linalg.solve(system, right[..., None])[..., 0] / scale
+
+
+def _solve_amplitudes(problem, trial, delta, weights, low) -> Array:
+    """One reweighted solve for the amplitudes at fixed exponents; the better of both is kept."""
+    K = problem.K
+    constant, scaled = problem.split(problem.terms(trial[:, K:]))
+    predicted = constant + (trial[:, None, :K] @ scaled)[:, 0]
+    around = predicted if problem.raw else np.where(predicted > 0, predicted, problem.y)
+    residuals = problem.residuals(around)
+    spread = np.maximum(np.abs(residuals), 1e-300)
+    curvature = weights * np.minimum(1.0, delta / spread)
+    if not problem.raw:
+        scaled = scaled / around[:, None, :]
+        residuals = residuals + (predicted - around) / around
+    design = scaled.transpose(0, 2, 1)
+    change = solve_linear(design, -residuals, curvature)
+    amplitudes = trial[:, :K] + change
+    negative = (amplitudes < 0).any(-1) if low[0] == 0.0 else np.zeros(len(trial), dtype=bool)
+    if negative.any():
+        target = (design[negative] @ trial[negative, :K, None])[..., 0] - residuals[negative]
+        amplitudes[negative] = nonnegative(design[negative], target, curvature[negative])
+    solved = np.concatenate([amplitudes, trial[:, K:]], axis=1)
+    worse = _objective(problem, solved, delta, weights) > _objective(problem, trial, delta, weights)
+    solved[worse] = trial[worse]
+    return solved
+
+
+def solve_linear(design: Array, target: Array, weights: Array) -> Array:
+    """Weighted least squares [R, K] for designs [R, n, K], targets [R, n], weights [R, n]."""
+    weighted = (design * weights[..., None]).transpose(0, 2, 1)
+    gram = weighted @ design
+    right = (weighted @ target[..., None])[..., 0]
+    scale = np.sqrt(np.einsum("rkk->rk", gram))
+    scale = np.where(scale > 0, scale, 1.0)
+    gram = gram / (scale[:, :, None] * scale[:, None, :])
+    K = gram.shape[1]
+    gram[:, np.arange(K), np.arange(K)] += 1e-13
+    return np.linalg.solve(gram, (right / scale)[..., None])[..., 0] / scale
+
+
+def nonnegative(design: Array, target: Array, weights: Array) -> Array:
+    """Non-negative weighted least squares [R, K], by trying every set of zeros (K is at most 4)."""
+    R, _, K = design.shape
+    best = np.zeros((R, K))
+    lowest = (weights * target**2).sum(-1)
+    for mask in range(1, 2**K):
+        kept = [k for k in range(K) if mask >> k & 1]
+        solved = solve_linear(design[..., kept], target, weights)
+        missed = target - (design[..., kept] @ solved[..., None])[..., 0]
+        cost = (weights * missed**2).sum(-1)
+        good = (solved >= 0).all(-1) & (cost < lowest)
+        lowest = np.where(good, cost, lowest)
+        full = np.zeros((R, K))
+        full[:, kept] = solved
+        best[good] = full[good]
+    return best
