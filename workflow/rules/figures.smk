@@ -14,7 +14,7 @@ rule figures:
         *[
             report(
                 f"{STUDY.root}/figures/{name}.png",
-                caption=f"../report/{name}.rst",
+                caption="../report/figure.rst",
                 category="Figures",
                 labels={"figure": title},
             )
