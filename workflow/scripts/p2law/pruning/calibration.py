@@ -113,6 +113,11 @@ class Source:
         hidden = self.blocks.config["hidden_size"]
         return States(self.calibration, hidden, self.scratch, self.memory_gib, copies)
 
+    def targets(self, batch: int) -> torch.Tensor:
+        """Target tokens ``[b, T]`` of a batch, on the model's device."""
+        wanted = self.calibration.targets[self.calibration.batches()[batch]]
+        return wanted.to(self.blocks.device)
+
     def embedded(self, copies: int = 1) -> States:
         """The windows' first hidden states."""
         states = self.states(copies)

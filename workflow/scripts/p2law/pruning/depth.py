@@ -1,24 +1,28 @@
-"""Depth pruning: whole blocks go, by a score measured on the unpruned model.
+"""Depth pruning: whole blocks go, by what is measured on the unpruned model (pruning.md section 2).
 
-Block influence, ShortGPT 2403.03853: BI_i = 1 - mean over tokens of cos(x_i, x_{i+1}); the n
-blocks of lowest influence go.
+A criterion measures once and then names the blocks to remove for any number n. Averages run over
+tokens, never over one flattened tensor. Guarded blocks at either end never go.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import cosine_similarity
 
-from p2law.pruning.calibration import Source
+from p2law.pruning.calibration import Source, States
+from p2law.pruning.gradients import boundaries, gradients, mean_loss
+
+Settings = Mapping[str, Any]
 
 
 def block_influence(source: Source) -> list[float]:
-    """BI of every block: 1 - the mean over all tokens of cos(input, output)."""
+    """ShortGPT 2403.03853: BI_i = 1 - mean over tokens of cos(x_i, x_{i+1})."""
     sums = [0.0] * len(source.blocks)
 
     def see(i: int, _: int, x: torch.Tensor, y: torch.Tensor) -> None:
-        cosine = torch.nn.functional.cosine_similarity(x.double(), y.double(), dim=-1)
-        sums[i] += float(cosine.sum())
+        sums[i] += float(cosine_similarity(x.double(), y.double(), dim=-1).sum())
 
     for _ in source.walk(see):
         pass
@@ -26,11 +30,93 @@ def block_influence(source: Source) -> list[float]:
     return [1 - total / tokens for total in sums]
 
 
-CRITERIA = {"block_influence": block_influence}
+def angular(source: Source) -> list[list[float]]:
+    """Mean cosine between the inputs of blocks l and l + k (the last: the output), by [l][k - 1].
+
+    LLM-Streamline 2403.19135; 2403.17887 takes its arccos, which orders single tokens alike.
+    """
+    states = boundaries(source)
+    tokens = source.calibration.tokens.numel()
+
+    def mean_cosine(one: States, other: States) -> float:
+        total = 0.0
+        for b in range(len(one)):
+            x, y = (s[b].to(source.blocks.device).double() for s in (one, other))
+            total += float(cosine_similarity(x, y, dim=-1).sum())
+        return total / tokens
+
+    return [[mean_cosine(x, y) for y in states[left + 1 :]] for left, x in enumerate(states[:-1])]
 
 
-def removed_blocks(scores: Sequence[float], n: int, settings: Mapping[str, Any]) -> list[int]:
-    """The n blocks of lowest score outside the guarded ends, ascending; ties go to the later."""
-    first, last = settings["guard_first"], len(scores) - settings["guard_last"]
-    order = sorted(range(first, last), key=lambda i: (scores[i], -i))
-    return sorted(order[:n])
+def perplexity(source: Source) -> list[float]:
+    """Shortened LLaMA 2402.02834: loss (nats) of the model without each block, alone.
+
+    One pass over the blocks: the run that skips block i leaves the common one there.
+    """
+    copies = len(source.blocks) + 2
+    common, skipping = source.embedded(copies), []
+    for i in range(len(source.blocks)):
+        with source.blocks.block(i) as block:
+            for states in skipping:
+                source.through(block, i, states, states)
+            skipping.append(common)
+            common = source.states(copies)
+            source.through(block, i, skipping[-1], common)
+    return [mean_loss(source, states) for states in skipping]
+
+
+def taylor(source: Source) -> list[float]:
+    """Shortened LLaMA 2402.02834: sum of |w g| over the block's linear weights."""
+    linear = tuple(source.blocks.arch.linear_weights())
+    scores = [0.0] * len(source.blocks)
+    for i, named in gradients(source):
+        if i is not None:
+            terms = [
+                (w * g).abs().double().sum() for n, (w, g) in named.items() if n.endswith(linear)
+            ]
+            scores[i] = float(sum(terms))
+    return scores
+
+
+def last(source: Source) -> None:
+    """The last n blocks (2411.15558): nothing is measured."""
+
+
+def _lowest(scores: list[float], n: int, removable: range) -> list[int]:
+    """The n removable blocks of lowest score, ascending; ties go to the later block."""
+    return sorted(sorted(removable, key=lambda i: (scores[i], -i))[:n])
+
+
+def _contiguous(cosines: list[list[float]], n: int, removable: range) -> list[int]:
+    """The run of n removable blocks with the highest cosine; ties go to the later run."""
+    starts = range(removable.start, removable.stop - n + 1)
+    left = max(starts, key=lambda start: (cosines[start][n - 1], start))
+    return list(range(left, left + n))
+
+
+def _final(_: None, n: int, removable: range) -> list[int]:
+    return list(removable)[len(removable) - n :]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What is measured (JSON-able; None when nothing is), and which n blocks it removes."""
+
+    measure: Callable[[Source], Any]
+    choose: Callable[[Any, int, range], list[int]]
+    reads_text: bool = True
+
+
+CRITERIA = {
+    "block_influence": Criterion(block_influence, _lowest),
+    "angular": Criterion(angular, _contiguous),
+    "perplexity": Criterion(perplexity, _lowest),
+    "taylor": Criterion(taylor, _lowest),
+    "last": Criterion(last, _final, reads_text=False),
+}
+
+
+def removed_blocks(measured: Any, blocks: int, n: int, settings: Settings) -> list[int]:
+    """Which n of ``blocks`` go, ascending, outside the guarded ends."""
+    removable = range(settings["guard_first"], blocks - settings["guard_last"])
+    return CRITERIA[settings["criterion"]].choose(measured, n, removable)

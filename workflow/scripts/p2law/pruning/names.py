@@ -13,27 +13,47 @@ from p2law.errors import UserError
 
 DEPTH_CRITERIA = {
     "block_influence": "ShortGPT (2403.03853): blocks that turn the hidden state least",
+    "angular": "LLM-Streamline (2403.19135): the run of blocks that turns the state least",
+    "perplexity": "Shortened LLaMA (2402.02834): least loss without the block",
+    "taylor": "Shortened LLaMA (2402.02834): least sum of |w g| over the block",
+    "last": "the last blocks (2411.15558); measures nothing",
 }
 WIDTH_CRITERIA = {
     "activation": "Minitron (2407.14679): mean |activation| over tokens, L2 over windows",
+    "taylor": "LLM-Pruner (2305.11627): sum of |w g| over all weights of a unit",
+    "flap": "FLAP (2312.11983): variance of the input times its weights' norm; not for hidden",
 }
 DIMENSIONS = {
     "ffn": "FFN neurons: rows of gate and up, columns of down",
+    "groups": "key-value heads, each with all its query heads",
+    "queries": "query heads, the same number in every group",
+    "hidden": "channels of the residual stream, the same in all blocks",
 }
 MASKS = {
     "magnitude": "|W|",
     "wanda": "Wanda (2306.11695): |W| times the norm of the input",
+    "ria": "RIA: |W| relative to its row and column, times the input norm's root",
+    "obs": "mask S of APT (2410.15567): w^2 / (2 [H^-1]_jj)",
+    "group": "mask M of APT (2410.15567), n:m only: the set cheapest to remove together",
+    "sparsegpt": "SparseGPT (2301.00774): w^2 / U_jj^2 on the weights as updated so far",
 }
 WEIGHTS = {
     "keep": "kept weights stay as they are",
+    "sparsegpt": "SparseGPT (2301.00774): column by column, later columns make up for it",
+    "mrp": "APT (2410.15567): all kept weights at their optimum, exactly",
+    "mrp-cg": "the same optimum by conjugate gradients: large layers in little time",
 }
 LAYER_RATES = {
     "uniform": "the same share in every block",
+    "owl": "OWL (2310.05175): blocks with more outliers keep more",
+    "alpha": "AlphaPruning (2410.10912): blocks with lighter-tailed spectra lose more",
 }
 REFINEMENTS = {
     "none": "the mask stays as chosen",
+    "dsnot": "DSnoT (2310.08915): swaps that shrink each row's mean error",
 }
 SCOPES = {
+    "own": "the scope of the mask's paper: layer for magnitude, obs and sparsegpt, else row",
     "row": "the same count in every output row (n:m has its own groups)",
     "layer": "one ranking over the whole matrix",
 }
@@ -129,7 +149,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
     },
     "weights": {
         "pattern": Setting("2:4", '"unstructured" or "n:m" with n < m', _is_pattern),
-        "scope": choice("row", SCOPES),
+        "scope": choice("own", SCOPES),
         "mask": choice("wanda", MASKS),
         "weights": choice("keep", WEIGHTS),
         "layer_rates": choice("uniform", LAYER_RATES),
@@ -172,6 +192,11 @@ def _check_together(full: Mapping[str, Any], where: str) -> None:
             raise UserError(
                 f"{where}: split names {', '.join(sorted(stray))}, not among its dimensions"
                 f" {', '.join(full['dimensions'])}"
+            )
+        if full["criterion"] == "flap" and "hidden" in full["dimensions"]:
+            raise UserError(
+                f'{where}: criterion "flap" has no score for dimension "hidden"; allowed there:'
+                " activation, taylor"
             )
     if full["prune"] == "weights":
         structured = pattern_of(full["pattern"]) is not None

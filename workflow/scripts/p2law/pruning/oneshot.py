@@ -5,59 +5,67 @@ measured before any of its own weights change. Mask and weights are chosen indep
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
 from p2law.errors import UserError
-from p2law.pruning import masks, names
+from p2law.pruning import layer as one_layer
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import Source, States
+from p2law.pruning.curvature import Curvature
+from p2law.pruning.layer import Problem
+from p2law.pruning.layer_rates import block_shares
 from p2law.pruning.statistics import Collector, Statistics
-from p2law.pruning.store import Writer
+from p2law.pruning.store import DTYPES, Writer
 from p2law.pruning.variant import Variant
 
 ALREADY = 0.01
 """Share of exact zeros in a linear layer from which a checkpoint counts as pruned already."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class OneShot:
     """A method's complete settings on one model; ``source`` is None when nothing is measured."""
 
     blocks: Blocks
     settings: Mapping[str, Any]
     source: Source | None
+    layers: list[dict[str, Any]] = field(default_factory=list)
 
     def prune(self, share: float, variant: Variant) -> dict[str, Any]:
         """Prune ``share`` of the linear weights; write blocks and ``masks.safetensors``.
 
-        Returns the zeros counted in the masks and, where text was read, each block's squared
-        output error relative to its output before, on inputs through the pruned blocks.
+        Returns the zeros counted in the masks, each block's share of them and, where text was
+        read, its squared output error relative to its output before, on inputs through the
+        pruned blocks; where weights were compensated, each layer's error before and after.
         """
-        linear, shapes = self.blocks.arch.linear_weights(), self.blocks.reader.shapes
-        inside = [self.blocks.prefix(i) + name for i in range(len(self.blocks)) for name in linear]
-        plan = {name: ("U8", shapes[name]) for name in inside}
+        linear, prefix = self.blocks.arch.linear_weights(), self.blocks.prefix
+        inside = [prefix(i) + name for i in range(len(self.blocks)) for name in linear]
+        plan = {name: ("U8", self.blocks.reader.shapes[name]) for name in inside}
         writer = Writer(variant.folder, plan, "masks", shard_bytes=float("inf"))
+        shares = block_shares(self.settings["layer_rates"], self.blocks, self.source, share)
         states = dense = None
         if self.source:
             states, dense = self.source.embedded(copies=2), self.source.states(copies=2)
         variant.outer_first()
-        zeros, errors = 0, []
+        zeros, errors = [], []
         for i in range(len(self.blocks)):
             with self.blocks.block(i) as block:
-                kept = self._prune_block(i, block, share, states, dense)
+                kept = self._prune_block(i, block, shares[i], states, dense)
                 if self.source and states and dense:
                     errors.append(_pass_on(self.source, i, block, states, dense))
                 variant.block(i, weights={name: block.get_parameter(name) for name in linear})
             for name in linear:
-                zeros += int((~kept[name]).sum())
-                writer.add(self.blocks.prefix(i) + name, kept[name].to(torch.uint8))
+                writer.add(prefix(i) + name, kept[name].to(torch.uint8))
+            zeros.append(sum(int((~mask).sum()) for mask in kept.values()))
         variant.outer_last()
         measured = {"block_error": errors} if self.source else {}
-        return {"zeros": zeros, "mask_files": writer.close(), **measured}
+        measured |= {"layer_error": self.layers} if self.layers else {}
+        files = writer.close()
+        return {"zeros": sum(zeros), "block_zeros": zeros, "mask_files": files, **measured}
 
     def _prune_block(
         self, i: int, block: nn.Module, share: float, states: States | None, dense: States | None
@@ -65,27 +73,61 @@ class OneShot:
         """Prune one block's linear layers in place; masks by weight name."""
         groups, of = self.blocks.arch.inputs, {}
         if self.source and states:
-            with Collector(block, groups, gram=False) as collector:
+            gram = one_layer.needs_curvature(self.settings)
+            with Collector(block, groups, gram=gram) as collector:
                 self.source.through(block, i, states, dense)
             of = collector.of
         kept = {}
-        for name in [name for group in groups for name in group]:
-            layer = block.get_submodule(name)
-            _refuse_pruned(layer.weight, f"{self.blocks.prefix(i)}{name}")
-            mask = self._mask(layer.weight, of.get(name), share)
-            layer.weight.data = layer.weight * mask
-            kept[f"{name}.weight"] = mask
+        for group in groups:
+            kept |= self._prune_group(i, block, group, of.pop(group[0], None), share)
+            for name in group[1:]:
+                of.pop(name, None)
         return kept
 
-    def _mask(self, W: torch.Tensor, inputs: Statistics | None, share: float) -> torch.Tensor:
-        pattern = names.pattern_of(self.settings["pattern"])
-        score = masks.SCORES[self.settings["mask"]](W, inputs)
-        return masks.select(score, pattern, share, self.settings["scope"])
+    def _prune_group(
+        self,
+        i: int,
+        block: nn.Module,
+        group: tuple[str, ...],
+        inputs: Statistics | None,
+        share: float,
+    ) -> dict[str, torch.Tensor]:
+        """Prune the layers that share one input together; masks by weight name."""
+        where = f"{self.blocks.prefix(i)}{group[0]}"
+        weights = [block.get_submodule(name).weight for name in group]
+        for name, weight in zip(group, weights, strict=True):
+            _refuse_pruned(weight, f"{self.blocks.prefix(i)}{name}")
+        W, curvature = torch.cat(weights), None
+        rule = one_layer.make_rule(self.settings, share, tuple(len(w) for w in weights))
+        if one_layer.needs_curvature(self.settings):
+            assert inputs is not None
+            curvature = Curvature(inputs.hessian(), self.settings["damp"], where)
+            W[:, curvature.dead] = 0
+        problem = Problem(W, inputs, curvature, rule)
+        V, kept = one_layer.prune_layer(problem, self.settings)
+        if curvature:
+            self._report(i, group, problem, V, kept)
+        for name, part in zip(group, V.split(rule.rows), strict=True):
+            # What follows sees the weights as they will be stored.
+            stored = DTYPES[self.blocks.reader.dtypes[f"{self.blocks.prefix(i)}{name}.weight"]]
+            block.get_submodule(name).weight.data = part.to(stored).float()
+        named = zip(group, kept.split(rule.rows), strict=True)
+        return {f"{name}.weight": mask for name, mask in named}
 
-
-def needs_calibration(settings: Mapping[str, Any]) -> bool:
-    """Whether any choice looks at activations; magnitude alone reads no text."""
-    return settings["mask"] != "magnitude" or settings["weights"] != "keep"
+    def _report(
+        self, i: int, group: tuple[str, ...], p: Problem, V: torch.Tensor, kept: torch.Tensor
+    ) -> None:
+        masked = one_layer.relative_errors(p, p.W * kept)
+        final = one_layer.relative_errors(p, V)
+        for name, before, after in zip(group, masked, final, strict=True):
+            self.layers.append(
+                {
+                    "layer": f"{self.blocks.prefix(i)}{name}",
+                    "masked": before,
+                    "compensated": after,
+                    "damp": p.curvature.damp if p.curvature else None,
+                }
+            )
 
 
 def _pass_on(source: Source, i: int, block: nn.Module, states: States, dense: States) -> float:

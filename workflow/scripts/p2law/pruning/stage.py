@@ -16,7 +16,7 @@ from typing import Any
 
 from p2law import manifest
 from p2law.errors import UserError
-from p2law.pruning import depth, names, oneshot, shapes, width
+from p2law.pruning import depth, layer, names, oneshot, shapes, width
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import DEFAULT_GIB, Source, read_windows
 from p2law.pruning.variant import Variant
@@ -71,9 +71,9 @@ class Stage:
     def scores(self) -> Any:
         """What the criterion measures on the unpruned model, once for all rates."""
         if self.settings["prune"] == "depth":
-            return depth.CRITERIA[self.settings["criterion"]](self.source)
-        criterion = width.CRITERIA[self.settings["criterion"]]
-        return criterion(self.source, self.settings["dimensions"])
+            criterion = depth.CRITERIA[self.settings["criterion"]]
+            return criterion.measure(self.source if criterion.reads_text else None)
+        return width.CRITERIA[self.settings["criterion"]](self.source)
 
     def _solve(self, variant: Mapping[str, Any]) -> Json:
         solved = shapes.solve(self.blocks.config, self.settings, variant["rate"])
@@ -137,7 +137,7 @@ class Stage:
 
     def _depth(self, folder: Path, solved: Json) -> tuple[Variant, Json]:
         blocks, n = self.blocks, solved["removed"].get("layers", 0)
-        gone = depth.removed_blocks(self.scores, n, self.settings) if n else []
+        gone = depth.removed_blocks(self.scores, len(blocks), n, self.settings) if n else []
         kept = [i for i in range(len(blocks)) if i not in gone]
         variant = Variant(blocks, folder, shapes.with_layers(blocks.config, kept), kept)
         variant.outer_first()
@@ -147,16 +147,18 @@ class Stage:
         return variant, {"layers_removed": gone} | ({"scores": self.scores} if n else {})
 
     def _width(self, folder: Path, solved: Json) -> tuple[Variant, Json]:
-        to = solved["removed"]["ffn"]["to"]
+        config, to = self.blocks.config, {k: w["to"] for k, w in solved["removed"].items()}
+        head_dim = self.blocks.arch.sizes(config)["head"]
         variant = Variant(self.blocks, folder, solved["config"], range(len(self.blocks)))
-        variant.outer_first()
+        outside = width.kept_indices(self.scores, None, config, head_dim, to)
+        variant.outer_first(outside)
         for i in range(len(self.blocks)):
-            variant.block(i, {"ffn": width.kept_units(self.scores["ffn"][i], to)})
-        variant.outer_last()
+            variant.block(i, width.kept_indices(self.scores, i, config, head_dim, to))
+        variant.outer_last(outside)
         return variant, {"widths": solved["removed"]}
 
     def _weights(self, folder: Path, solved: Json) -> tuple[Variant, Json]:
-        source = self.source if oneshot.needs_calibration(self.settings) else None
+        source = self.source if layer.needs_calibration(self.settings) else None
         variant = Variant(self.blocks, folder, self.blocks.config, range(len(self.blocks)))
         method = oneshot.OneShot(self.blocks, self.settings, source)
         return variant, method.prune(solved["removed"]["share_of_linear"], variant)

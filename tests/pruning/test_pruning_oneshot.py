@@ -1,0 +1,225 @@
+"""Masks and weight compensation against independent oracles, in fp64 on synthetic layers."""
+
+import numpy as np
+import pytest
+import torch
+
+from p2law.errors import UserError
+from p2law.pruning import compensate, masks
+from p2law.pruning.curvature import Curvature
+from p2law.pruning.masks import Rule
+from p2law.pruning.statistics import Statistics
+
+TOKENS, IN, OUT = 400, 48, 24
+
+
+@pytest.fixture(scope="module")
+def layer():
+    """Correlated inputs X, weights W, their statistics and curvature, fp64."""
+    g = torch.Generator().manual_seed(0)
+    mix = torch.randn(IN, IN, generator=g, dtype=torch.float64)
+    X = torch.randn(TOKENS, IN, generator=g, dtype=torch.float64) @ mix
+    W = torch.randn(OUT, IN, generator=g, dtype=torch.float64)
+    statistics = Statistics(IN, True, "cpu", torch.float64)
+    statistics.add(X[:300])
+    statistics.add(X[300:])
+    return X, W, statistics, Curvature(statistics.hessian(), 0.01, "layer")
+
+
+def rule(pattern=None, share=0.5, scope="row", rows=(OUT,)):
+    return Rule(pattern, share, scope, rows)
+
+
+def any_mask(W, statistics, curvature, pattern=None):
+    return masks.select(masks.wanda(W, statistics), rule(pattern))
+
+
+def test_hessian_is_the_sum_of_outer_products(layer):
+    X, _, statistics, _ = layer
+    expected = 2 / TOKENS * X.T @ X
+    # fp64 products in another order: rounding only.
+    torch.testing.assert_close(statistics.hessian(), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(statistics.norms(), X.norm(dim=0) / TOKENS**0.5, rtol=1e-12, atol=0)
+
+
+def test_upper_factor_and_inverse(layer):
+    *_, curvature = layer
+    U = curvature.upper
+    assert torch.equal(U, U.triu())
+    inverse = torch.linalg.inv(curvature.H)
+    torch.testing.assert_close(curvature.inverse, inverse, rtol=1e-9, atol=1e-12)
+    theirs = torch.linalg.cholesky(inverse, upper=True)
+    torch.testing.assert_close(U, theirs, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("pattern", [None, (2, 4), (1, 4), (4, 8)])
+def test_mrp_is_masked_least_squares(layer, pattern):
+    """numpy's lstsq on the kept inputs; the damping is rows sqrt(added / 2 x tokens) I under X."""
+    X, W, statistics, curvature = layer
+    kept = any_mask(W, statistics, curvature, pattern)
+    V = compensate.mrp(W, curvature, kept)
+    ridge = torch.eye(IN, dtype=torch.float64) * (curvature.added * TOKENS / 2) ** 0.5
+    A = torch.cat([X, ridge]).numpy()
+    for i in range(OUT):
+        k = kept[i].numpy()
+        solution = np.linalg.lstsq(A[:, k], A @ W[i].numpy(), rcond=None)[0]
+        np.testing.assert_allclose(V[i].numpy()[k], solution, rtol=1e-10, atol=1e-10)
+        assert not V[i].numpy()[~k].any()
+
+
+def test_mrp_of_rows_with_different_counts(layer):
+    X, W, statistics, curvature = layer
+    kept = masks.select(masks.magnitude(W), rule(scope="layer", share=0.6))
+    kept[0], kept[1] = True, False
+    V = compensate.mrp(W, curvature, kept)
+    assert torch.equal(V[0], W[0])
+    assert not V[1].any()
+    gradient = ((V - W) @ curvature.H) * kept
+    assert gradient.abs().max() < 1e-10 * (W @ curvature.H).abs().max()
+
+
+def test_loss_identity(layer):
+    """1/2 dw H dw^T of the optimum equals 1/2 w_P ([H^-1]_PP)^-1 w_P^T."""
+    _, W, statistics, curvature = layer
+    kept = any_mask(W, statistics, curvature)
+    change = compensate.mrp(W, curvature, kept) - W
+    for i, loss in enumerate(curvature.loss(change)):
+        P = (~kept[i]).nonzero()[:, 0]
+        w = W[i, P]
+        predicted = w @ torch.linalg.inv(curvature.inverse[P][:, P]) @ w / 2
+        torch.testing.assert_close(loss, predicted, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("pattern", [None, (2, 4)])
+@pytest.mark.parametrize("score", list(masks.SCORED))
+def test_mrp_beats_sparsegpt_and_zeroing_for_the_same_mask(layer, pattern, score):
+    _, W, statistics, curvature = layer
+    kept = masks.select(masks.SCORED[score].score(W, statistics, curvature), rule(pattern))
+    exact = curvature.loss(compensate.mrp(W, curvature, kept) - W)
+    swept, same = compensate.sparsegpt(W, curvature, kept, rule(pattern))
+    assert torch.equal(same, kept)
+    slack = 1 + 1e-9  # equal up to rounding where a row has nothing to compensate with
+    assert (exact <= curvature.loss(swept - W) * slack).all()
+    assert (exact <= curvature.loss(W * kept - W) * slack).all()
+
+
+@pytest.mark.parametrize("pattern", [None, (2, 4)])
+def test_conjugate_gradients_reach_the_exact_loss(layer, pattern):
+    _, W, statistics, curvature = layer
+    kept = any_mask(W, statistics, curvature, pattern)
+    exact = curvature.loss(compensate.mrp(W, curvature, kept) - W).sum()
+    solved = compensate.mrp_cg(W, curvature, kept)
+    assert not solved[~kept].any()
+    # The loss is quadratic in the residual, whose limit is 1e-3.
+    assert exact <= curvature.loss(solved - W).sum() <= exact * (1 + 1e-4)
+    swept, _ = compensate.sparsegpt(W, curvature, kept, rule(pattern))
+    fewer = compensate.mrp_cg(W, curvature, kept, start=swept, most=2)
+    assert curvature.loss(fewer - W).sum() <= curvature.loss(swept - W).sum()
+
+
+def reference_sparsegpt(W, H, kept):
+    """One column at a time, only later ones updated: MRP's formula on shrinking problems."""
+    W = W.clone()
+    for j in range(W.shape[1]):
+        inverse = torch.linalg.inv(H[j:, j:])
+        for i in range(W.shape[0]):
+            if not kept[i, j]:
+                W[i, j:] -= W[i, j] / inverse[0, 0] * inverse[0]
+    return W * kept
+
+
+@pytest.mark.parametrize("pattern", [None, (2, 4)])
+def test_sparsegpt_is_the_one_column_special_case(layer, pattern):
+    _, W, statistics, curvature = layer
+    kept = any_mask(W, statistics, curvature, pattern)
+    swept, _ = compensate.sparsegpt(W, curvature, kept, rule(pattern))
+    expected = reference_sparsegpt(W, curvature.H, kept)
+    torch.testing.assert_close(swept, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_sparsegpt_two_to_four_mask_is_chosen_on_updated_weights(layer):
+    """The published loop, written plainly: mask of a group when its first column is reached."""
+    _, W, _, curvature = layer
+    U, V = curvature.upper, W.clone()
+    expected = torch.ones_like(W, dtype=torch.bool)
+    for j in range(IN):
+        if j % 4 == 0:
+            score = V[:, j : j + 4] ** 2 / U.diagonal()[j : j + 4] ** 2
+            expected[:, j : j + 4].scatter_(1, score.topk(2, dim=1, largest=False)[1], False)
+        error = torch.where(expected[:, j], 0.0, V[:, j] / U[j, j])
+        V[:, j:] -= error[:, None] * U[j, j:]
+    found, kept = compensate.sparsegpt(W, curvature, None, rule((2, 4)))
+    assert torch.equal(kept, expected)
+    torch.testing.assert_close(found, V * expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("scope", ["row", "layer"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.77, 1.0])
+def test_counts_are_exact_even_when_all_scores_tie(scope, share):
+    W, rows = torch.ones(OUT, 200), (OUT - 5, 5)
+    kept = masks.select(W, rule(share=share, scope=scope, rows=rows))
+    curvature = Curvature(torch.eye(200), 0.01, "layer")
+    _, swept = compensate.sparsegpt(W, curvature, None, rule(share=share, scope=scope, rows=rows))
+    for mask in (kept, swept):
+        for part in mask.split(rows):
+            if scope == "row":
+                assert ((~part).sum(1) == round(share * 200)).all()
+            assert (~part).sum() == round(share * part.numel())
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (3, 4), (4, 8), (1, 2), (2, 3)])
+def test_n_to_m_is_exact(layer, n, m):
+    _, W, statistics, curvature = layer
+    W = W.round()  # many ties
+    chosen = [masks.select(W.abs(), rule((n, m))), masks.group(W, curvature, (n, m))]
+    chosen.append(compensate.sparsegpt(W, curvature, None, rule((n, m)))[1])
+    for kept in chosen:
+        assert (kept.reshape(OUT, -1, m).sum(-1) == n).all()
+
+
+def test_group_mask_is_the_cheapest_pair_of_each_group(layer):
+    from itertools import combinations
+
+    _, W, _, curvature = layer
+    kept = masks.group(W, curvature, (2, 4))
+    for i in range(3):
+        for g in range(0, IN, 4):
+            costs = {}
+            for pair in combinations(range(4), 2):
+                at = torch.tensor([g + p for p in pair])
+                w = W[i, at]
+                costs[pair] = float(w @ torch.linalg.inv(curvature.inverse[at][:, at]) @ w)
+            best = min(costs, key=costs.get)
+            assert (~kept[i, g : g + 4]).nonzero()[:, 0].tolist() == list(best)
+
+
+def test_scores_are_the_papers_formulas(layer):
+    X, W, statistics, curvature = layer
+    A, norm = W.abs(), X.norm(dim=0) / TOKENS**0.5
+    close = {"rtol": 1e-10, "atol": 0}
+    torch.testing.assert_close(masks.wanda(W, statistics), A * norm, **close)
+    relative = A / A.sum(0) + A / A.sum(1, keepdim=True)
+    torch.testing.assert_close(masks.ria(W, statistics), relative * norm**0.5, **close)
+    diagonal = torch.linalg.inv(curvature.H).diagonal()
+    torch.testing.assert_close(masks.obs(W, None, curvature), W**2 / 2 / diagonal, **close)
+
+
+def test_dead_inputs_do_not_break_the_factor(layer):
+    X, *_ = layer
+    X = X.clone()
+    X[:, 7] = 0
+    statistics = Statistics(IN, True, "cpu", torch.float64)
+    statistics.add(X)
+    curvature = Curvature(statistics.hessian(), 0.01, "layer")
+    assert curvature.dead.nonzero().tolist() == [[7]]
+    assert torch.isfinite(curvature.upper).all()
+
+
+def test_damping_grows_is_logged_and_then_gives_up(caplog):
+    H = torch.eye(6, dtype=torch.float64)
+    H[0, 1] = H[1, 0] = 1.05
+    assert Curvature(H, 0.01, "block 2 q_proj").damp == pytest.approx(0.1)
+    assert "block 2 q_proj" in caplog.text
+    H[0, 1] = H[1, 0] = 5
+    with pytest.raises(UserError, match="block 2 q_proj.*not positive definite"):
+        Curvature(H, 0.01, "block 2 q_proj")

@@ -1,0 +1,142 @@
+"""Weights after a mask: what the kept ones become so that the layer's output changes least.
+
+The removed set P of a row w and H^-1 give (multiple removal problem, APT 2410.15567)
+    dw = -w_P ([H^-1]_PP)^-1 [H^-1]_P,:      L = 1/2 w_P ([H^-1]_PP)^-1 w_P^T
+which is the least-squares optimum over all kept weights. SparseGPT (2301.00774) takes the columns
+in order, one at a time, and changes only later ones. All functions take W ``[out, in]``.
+"""
+
+import torch
+
+from p2law.pruning import masks
+from p2law.pruning.curvature import Curvature, one_thread
+from p2law.pruning.masks import Rule
+
+COLUMNS = 128
+STEP = 16
+CHUNK_BYTES = 2**22
+"""Small enough for caches and for the allocator to reuse: fresh pages cost more than the solve."""
+
+
+def sparsegpt(
+    W: torch.Tensor, curvature: Curvature, kept: torch.Tensor | None, rule: Rule
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """SparseGPT: new weights and mask; chooses the mask on the way where ``kept`` is None.
+
+    Score w^2 / U_jj^2 on the weights as updated so far: per group for n:m, else per 128 columns.
+    Works on W^T, so that a column of W is contiguous; a few columns are eliminated one by one,
+    then all later ones are updated by one matrix product.
+    """
+    U, m = curvature.upper, rule.pattern[1] if rule.pattern else STEP
+    V = W.T.contiguous()
+    keep = torch.ones_like(V, dtype=torch.bool) if kept is None else kept.T.contiguous()
+    error = torch.zeros_like(V[: COLUMNS // m * m])
+    width, block = len(V), COLUMNS // m * m
+    for start in range(0, width, block):
+        stop = min(start + block, width)
+        if kept is None and rule.pattern is None:
+            keep[start:stop] = _choose(V, U, start, stop, rule)
+        for a in range(start, stop, m):
+            b = min(a + m, stop)
+            if kept is None and rule.pattern is not None:
+                score = (V[a:b] / U.diagonal()[a:b, None]).square()
+                keep[a:b] = masks.select(score.T, rule).T
+            for j in range(a, b):
+                e = torch.where(keep[j], 0.0, V[j] / U[j, j])
+                error[j - start] = e
+                V[j:b].sub_(U[j, j:b, None] * e)
+            V[b:stop].addmm_(U[a:b, b:stop].T, error[a - start : b - start], alpha=-1)
+        V[stop:].addmm_(U[start:stop, stop:].T, error[: stop - start], alpha=-1)
+    mask = keep.T.contiguous()
+    return V.T.contiguous() * mask, mask
+
+
+def _choose(V: torch.Tensor, U: torch.Tensor, start: int, stop: int, rule: Rule) -> torch.Tensor:
+    """Mask of columns start..stop, such that the counts over all columns are exact."""
+    score = (V[start:stop] / U.diagonal()[start:stop, None]).square().T
+
+    def due(size: int) -> int:
+        """What must go from these columns of ``size`` rows ranked together."""
+        return round(rule.share * stop * size) - round(rule.share * start * size)
+
+    if rule.scope == "row":
+        return masks.keep_all_but(score, due(1)).T
+    parts = [
+        masks.keep_all_but(part.reshape(1, -1), due(len(part))).reshape(part.shape)
+        for part in score.split(rule.rows)
+    ]
+    return torch.cat(parts).T
+
+
+def mrp(W: torch.Tensor, curvature: Curvature, kept: torch.Tensor) -> torch.Tensor:
+    """The exact optimum over all kept weights of every row: one Cholesky of [H^-1]_PP a row.
+
+    Rows go in batches of like counts, their index sets padded with unit rows; fp64, since the
+    sub-matrices of H^-1 are as badly conditioned as H.
+    """
+    inverse, width = curvature.inverse.double(), W.shape[1]
+    counts = (~kept).sum(dim=1)
+    multipliers = torch.zeros(W.shape, dtype=torch.float64, device=W.device)
+    by_count = torch.argsort(counts, descending=True, stable=True)
+    begin = 0
+    while begin < len(W) and (most := int(counts[by_count[begin]])) > 0:
+        size = max(1, CHUNK_BYTES // (8 * most * most))
+        rows = by_count[begin : begin + size]
+        begin += size
+        # Removed columns first, in order; the tail of shorter rows is padding.
+        at = torch.argsort(kept[rows].to(torch.uint8), dim=1, stable=True)[:, :most]
+        real = torch.arange(most, device=W.device) < counts[rows, None]
+        A = inverse[at[:, :, None], at[:, None, :]]
+        if not real.all():
+            A *= real[:, :, None] & real[:, None, :]
+            A.diagonal(dim1=1, dim2=2).add_(~real)
+        w = W[rows].double().gather(1, at) * real
+        solved = _solve(A, w) * real
+        spread = torch.zeros(len(rows), width, dtype=torch.float64, device=W.device)
+        multipliers[rows] = spread.scatter_add_(1, at, solved)
+    return (W - (multipliers @ inverse).to(W.dtype)) * kept
+
+
+def _solve(A: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """x ``[B, k]`` of A x = b for positive definite A ``[B, k, k]``."""
+    with one_thread():
+        L = torch.linalg.cholesky(A)
+        half = torch.linalg.solve_triangular(L, b[..., None], upper=False)
+        return torch.linalg.solve_triangular(L.mT, half, upper=True)[..., 0]
+
+
+def mrp_cg(
+    W: torch.Tensor,
+    curvature: Curvature,
+    kept: torch.Tensor,
+    start: torch.Tensor | None = None,
+    tolerance: float = 1e-3,
+    most: int = 100,
+) -> torch.Tensor:
+    """The same optimum by Jacobi-preconditioned conjugate gradients on all rows at once.
+
+    Each row is its own system H_KK v_K = (w H)_K, started from ``start`` (or W on the mask). Ends
+    when every row's preconditioned residual is below ``tolerance`` of that of the zero row, or
+    after ``most`` steps. One matrix product a step; the loss never rises.
+    """
+    H, scale = curvature.H, curvature.H.diagonal()
+    V = (W if start is None else start) * kept
+    target = (W @ H) * kept
+    residual = target - (V @ H) * kept
+    whole = (target.square() / scale).sum(dim=1)
+    z = residual / scale
+    direction, rz = z, (residual * z).sum(dim=1)
+    for _ in range(most):
+        active = rz > tolerance**2 * whole
+        if not active.any():
+            break
+        Hp = (direction @ H) * kept
+        curve = (direction * Hp).sum(dim=1)
+        step = torch.where(active & (curve > 0), rz / curve.clamp_min(1e-38), 0.0)[:, None]
+        V = V + step * direction
+        residual = residual - step * Hp
+        z = residual / scale
+        new = (residual * z).sum(dim=1)
+        direction = z + (new / rz.clamp_min(1e-38))[:, None] * direction
+        rz = new
+    return V

@@ -1,0 +1,85 @@
+"""The curvature of one layer's reconstruction error, factored once for all who need it.
+
+H = 2/n X^T X + damping; U is the upper factor of its inverse, H^-1 = U^T U (SparseGPT's). From
+H = R R^T with R upper (a Cholesky of H with its axes reversed) U = R^-1: one factorisation and
+one triangular solve, no inverse in between.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import torch
+
+from p2law.errors import UserError
+
+log = logging.getLogger(__name__)
+MOST_DAMP = 1.0
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """LAPACK's factorisations round by the number of threads; matrix products do not."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Curvature:
+    """H of one input, damped and factored.
+
+    ``H`` is ``[in, in]`` with ``damp x mean(diag)`` on its diagonal, ``dead`` bool ``[in]`` the
+    inputs that were never active (their H_jj is set to 1; their weights may be zeroed), ``added``
+    the number added to the diagonal. When the factorisation fails ``damp`` grows tenfold, which is
+    logged, up to 1; then :class:`UserError` names the layer ``where``.
+    """
+
+    def __init__(self, hessian: torch.Tensor, damp: float, where: str) -> None:
+        if not torch.isfinite(hessian).all():
+            raise UserError(f"{where}: its inputs on the calibration windows are too large (X^T X)")
+        self.H = hessian.clone()
+        diagonal = self.H.diagonal()
+        self.dead = diagonal == 0
+        diagonal[self.dead] = 1.0
+        mean, self.damp, self.added = float(diagonal.mean()), damp, 0.0
+        while True:
+            extra = self.damp * mean - self.added
+            diagonal += extra
+            self.added += extra
+            with one_thread():
+                flipped, failed = torch.linalg.cholesky_ex(self.H.flip(0, 1))
+            if not failed:
+                break
+            if self.damp >= MOST_DAMP:
+                raise UserError(
+                    f"{where}: the Hessian of its inputs is not positive definite even with damping"
+                    f" {self.damp:g} x its mean diagonal; use more calibration windows"
+                )
+            self.damp = min(10 * self.damp, MOST_DAMP)
+            log.warning("%s: Hessian not positive definite, damping %g", where, self.damp)
+        self._R = flipped.flip(0, 1)
+
+    @cached_property
+    def upper(self) -> torch.Tensor:
+        """U ``[in, in]``, upper triangular, H^-1 = U^T U."""
+        eye = torch.eye(len(self.H), dtype=self.H.dtype, device=self.H.device)
+        with one_thread():
+            return torch.linalg.solve_triangular(self._R, eye, upper=True)
+
+    @cached_property
+    def inverse(self) -> torch.Tensor:
+        """H^-1 ``[in, in]``."""
+        return self.upper.T @ self.upper
+
+    @cached_property
+    def inverse_diagonal(self) -> torch.Tensor:
+        """The diagonal of H^-1 ``[in]``."""
+        return self.upper.square().sum(dim=0)
+
+    def loss(self, change: torch.Tensor) -> torch.Tensor:
+        """1/2 d H d^T of every row d of ``change [out, in]``: fp64 ``[out]``, damping included."""
+        return ((change @ self.H).double() * change.double()).sum(dim=1) / 2

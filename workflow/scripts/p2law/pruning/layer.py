@@ -1,0 +1,103 @@
+"""One linear layer (or several that share an input): its mask, then its weights."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from p2law.pruning import compensate, masks, names
+from p2law.pruning.curvature import Curvature
+from p2law.pruning.masks import Rule
+from p2law.pruning.refine import dsnot
+from p2law.pruning.statistics import Statistics
+
+CURVED_MASKS = ("group", "sparsegpt")
+MASKS = (*masks.SCORED, *CURVED_MASKS)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Stacked weights W ``[out, in]`` of layers that share an input, and what is known of it."""
+
+    W: torch.Tensor
+    inputs: Statistics | None
+    curvature: Curvature | None
+    rule: Rule
+
+
+Swept = torch.Tensor | None
+
+
+def _keep(p: Problem, kept: torch.Tensor, _: Swept) -> torch.Tensor:
+    return p.W * kept
+
+
+def _sparsegpt(p: Problem, kept: torch.Tensor, swept: Swept) -> torch.Tensor:
+    if swept is not None:
+        return swept
+    return compensate.sparsegpt(p.W, p.curvature, kept, p.rule)[0]
+
+
+def _mrp(p: Problem, kept: torch.Tensor, _: Swept) -> torch.Tensor:
+    return compensate.mrp(p.W, p.curvature, kept)
+
+
+def _mrp_cg(p: Problem, kept: torch.Tensor, swept: Swept) -> torch.Tensor:
+    return compensate.mrp_cg(p.W, p.curvature, kept, start=swept)
+
+
+WEIGHTS: dict[str, Callable[[Problem, torch.Tensor, Swept], torch.Tensor]] = {
+    "keep": _keep,
+    "sparsegpt": _sparsegpt,
+    "mrp": _mrp,
+    "mrp-cg": _mrp_cg,
+}
+
+
+def needs_curvature(settings: Mapping[str, Any]) -> bool:
+    """Whether a choice needs X^T X of every layer's input."""
+    mask = settings["mask"]
+    curved = mask in CURVED_MASKS or masks.SCORED[mask].curved
+    return curved or settings["weights"] != "keep"
+
+
+def needs_calibration(settings: Mapping[str, Any]) -> bool:
+    """Whether a choice looks at activations at all; magnitude alone reads no text."""
+    reads = settings["mask"] != "magnitude" or settings["refine"] != "none"
+    return reads or settings["weights"] != "keep" or settings["layer_rates"] == "owl"
+
+
+def make_rule(settings: Mapping[str, Any], share: float, rows: tuple[int, ...]) -> Rule:
+    """How many weights go; scope "own" is the mask's own paper's."""
+    mask, scope = settings["mask"], settings["scope"]
+    if scope == "own":
+        scope = masks.SCORED[mask].scope if mask in masks.SCORED else "layer"
+    return Rule(names.pattern_of(settings["pattern"]), share, scope, rows)
+
+
+def prune_layer(p: Problem, settings: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """New weights and mask, both ``[out, in]``; removed weights are exactly zero."""
+    swept: Swept = None
+    if settings["mask"] == "sparsegpt":
+        swept, kept = compensate.sparsegpt(p.W, p.curvature, None, p.rule)
+    elif settings["mask"] == "group":
+        kept = masks.group(p.W, p.curvature, p.rule.pattern)
+    else:
+        score = masks.SCORED[settings["mask"]].score(p.W, p.inputs, p.curvature)
+        kept = masks.select(score, p.rule)
+    if settings["refine"] == "dsnot":
+        kept, swept = dsnot(p.W, kept, p.inputs, p.rule.pattern), None
+    return WEIGHTS[settings["weights"]](p, kept, swept), kept
+
+
+def relative_errors(p: Problem, V: torch.Tensor) -> list[float]:
+    """||(V - W) X||^2 / ||W X||^2 of each stacked layer, without the damping."""
+    assert p.curvature is not None
+    shift = p.curvature.added / 2
+
+    def losses(change: torch.Tensor) -> list[float]:
+        plain = p.curvature.loss(change) - shift * change.double().square().sum(dim=1)
+        return [float(part.sum().clamp_min(0)) for part in plain.split(p.rule.rows)]
+
+    return [d / w if w else 0.0 for d, w in zip(losses(V - p.W), losses(p.W), strict=True)]
