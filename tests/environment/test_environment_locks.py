@@ -1,12 +1,14 @@
 """All environment files name the same versions, and nothing of the machine that made them."""
 
+import ast
 import re
 import sys
 from pathlib import Path
 
 import pytest
 
-ENVS = Path(__file__).resolve().parents[2] / "envs"
+ROOT = Path(__file__).resolve().parents[2]
+ENVS = ROOT / "envs"
 CUDA_PARTS = re.compile(r"(nvidia-|cuda-|triton$)")
 
 
@@ -24,6 +26,27 @@ def test_every_file_names_the_locks_versions():
     assert cpu == {name: version for name, version in cuda.items() if not CUDA_PARTS.match(name)}
     assert versions("conda.yaml") == cpu
     assert versions("apptainer.def") == asked
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level packages that a Python file imports by absolute name."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names - sys.stdlib_module_names - {"p2law"}
+
+
+def test_every_imported_package_is_asked_for_by_name():
+    """What only comes along with another package may go with its next version."""
+    asked = versions("requirements.in")
+    other_names = {"yaml": "pyyaml"}
+    for path in (ROOT / "workflow" / "scripts").rglob("*.py"):
+        for name in imported(path):
+            package = other_names.get(name, name.replace("_", "-"))
+            assert package in asked, f"{path.relative_to(ROOT)} imports {name}"
 
 
 def test_everything_is_hashed_but_the_cpu_build_of_torch():
