@@ -33,7 +33,7 @@ def naive(model, text: np.ndarray, row: int) -> float:
 
 def test_equals_a_naive_loop_over_the_text(corpus, checkpoints):
     packed, model = Packed(corpus.parent), io.load(checkpoints["a"].parent)
-    rows = heldout.choose(packed, "validation", 10 * T)
+    rows = heldout.choose(packed, 10 * T)
     sums = heldout.row_losses(model, rows, batch_rows=4)
     text = np.fromfile(corpus.parent / "validation.bin", "<u2")
     with torch.inference_mode():
@@ -45,7 +45,7 @@ def test_equals_a_naive_loop_over_the_text(corpus, checkpoints):
 def test_every_target_counts_once(corpus):
     """All rows together are the split's text after its first token."""
     packed = Packed(corpus.parent)
-    rows = heldout.choose(packed, "validation", 40 * T)
+    rows = heldout.choose(packed, 40 * T)
     text = np.fromfile(corpus.parent / "validation.bin", "<u2")
     np.testing.assert_array_equal(rows.tokens[:, 1:].ravel(), text[1:])
     assert rows.targets == 40 * T
@@ -54,18 +54,19 @@ def test_every_target_counts_once(corpus):
 @pytest.mark.parametrize("batch_rows", [1, 7, 64])
 def test_does_not_depend_on_the_batch_size(corpus, checkpoints, batch_rows):
     packed, model = Packed(corpus.parent), io.load(checkpoints["a"].parent)
-    rows = heldout.choose(packed, "validation", 40 * T)
+    rows = heldout.choose(packed, 40 * T)
     one, other = (heldout.row_losses(model, rows, n) for n in (8, batch_rows))
     np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 def test_summary_is_mean_error_and_bits():
-    found = heldout.summary(np.array([10.0, 14.0, 12.0]), targets=12, bytes_per_token=4.0)
+    rows = heldout.Rows(np.zeros((3, 5), np.int64), 48, "")
+    found = heldout.summary(np.array([10.0, 14.0, 12.0]), rows)
     assert found["loss"] == 3.0
     assert found["loss_se"] == pytest.approx(0.5 / math.sqrt(3))
     assert found["bits_per_byte"] == pytest.approx(3.0 / math.log(2) / 4)
     with pytest.raises(UserError, match="held-out loss is nan"):
-        heldout.summary(np.array([np.nan]), targets=4, bytes_per_token=None)
+        heldout.summary(np.array([10.0, np.nan, 12.0]), rows)
 
 
 def test_the_stage_keeps_row_sums_and_runs_only_what_is_new(

@@ -20,7 +20,7 @@ def evaluate(
 ) -> None:
     """Write every checkpoint's row sums and loss to ``out``; manifests by name come in.
 
-    ``spec``: tokens, split, sequence_length, batch_rows and, by name, the checkpoints' keys.
+    ``spec``: tokens, sequence_length, batch_rows and, by name, the checkpoints' keys.
     Raises :class:`UserError` where names or keys differ from the spec's.
     """
     from safetensors.numpy import save_file
@@ -37,8 +37,7 @@ def evaluate(
             f"sequence_length: {spec['sequence_length']}; the corpus is packed in rows of"
             f" {packed.sequence_length}"
         )
-    rows = heldout.choose(packed, spec["split"], spec["tokens"])
-    per_token = bytes_per_token(packed.manifest, spec["split"])
+    rows = heldout.choose(packed, spec["tokens"])
     sums: dict[str, np.ndarray] = {}
     results: dict[str, Any] = {}
     fresh = 0
@@ -50,7 +49,7 @@ def evaluate(
             cache.put(kept, found)
             fresh += 1
         sums[name] = found
-        results[name] = heldout.summary(found, rows.targets, per_token)
+        results[name] = heldout.summary(found, rows)
         print(f"{name}: {results[name]['loss']:.5f} nats per token", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     save_file(sums, out / ROWS)
@@ -70,12 +69,6 @@ def evaluate(
         },
         started=started,
     )
-
-
-def bytes_per_token(corpus: Mapping[str, Any], split: str) -> float | None:
-    """UTF-8 bytes a token of a split stands for, from the corpus's manifest; None if unknown."""
-    counted = corpus["results"].get("splits", {}).get(split, {})
-    return counted["bytes"] / counted["tokens"] if "bytes" in counted else None
 
 
 def _checked(spec: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:

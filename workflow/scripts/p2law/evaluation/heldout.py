@@ -21,9 +21,15 @@ from p2law.errors import UserError
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows on which every model of a study is evaluated: tokens int64 [n, T + 1]."""
+    """The rows on which every model of a study is evaluated.
+
+    tokens   int64 [n, T + 1]
+    bytes    bytes of text that all their targets stand for
+    sha256   of the tokens
+    """
 
     tokens: np.ndarray
+    bytes: int
     sha256: str
 
     @property
@@ -32,17 +38,19 @@ class Rows:
         return self.tokens.shape[0] * (self.tokens.shape[1] - 1)
 
 
-def choose(corpus: Packed, split: str, tokens: int) -> Rows:
+def choose(corpus: Packed, tokens: int) -> Rows:
     """The evaluation rows of so many tokens. Raises :class:`UserError` where there are fewer."""
     T = corpus.sequence_length
-    available, wanted = corpus.rows(split), tokens // T
+    available, wanted = corpus.rows("validation"), tokens // T
     if not 0 < wanted <= available:
         raise UserError(
             f"evaluate.tokens: {tokens}; allowed are {T} to {available * T}, the whole rows of the"
-            f" {split} split"
+            " validation split"
         )
-    chosen = corpus.read(split, np.sort(order(available, 0)[:wanted]))
-    return Rows(chosen, hashlib.sha256(chosen.astype("<u4").tobytes()).hexdigest())
+    chosen = np.sort(order(available, 0)[:wanted])
+    tokens_read = corpus.read("validation", chosen)
+    sha256 = hashlib.sha256(tokens_read.astype("<u4").tobytes()).hexdigest()
+    return Rows(tokens_read, int(corpus.row_bytes()[chosen].sum()), sha256)
 
 
 @torch.inference_mode()
@@ -63,15 +71,18 @@ def row_losses(model: nn.Module, rows: Rows, batch_rows: int) -> np.ndarray:
     return sums
 
 
-def summary(sums: np.ndarray, targets: int, bytes_per_token: float | None) -> dict[str, Any]:
+def summary(sums: np.ndarray, rows: Rows) -> dict[str, Any]:
     """Loss (nats per token), its standard error over rows, and bits per byte.
 
     Raises :class:`UserError` where the loss is not finite.
     """
-    per_row = targets / len(sums)
-    loss = float(sums.sum()) / targets
-    if not math.isfinite(loss):
-        raise UserError(f"the held-out loss is {loss}: the checkpoint holds no usable weights")
-    spread = float(np.std(sums / per_row, ddof=1)) if len(sums) > 1 else 0.0
-    bits = loss / math.log(2) / bytes_per_token if bytes_per_token else None
-    return {"loss": loss, "loss_se": spread / math.sqrt(len(sums)), "bits_per_byte": bits}
+    total = float(sums.sum())
+    if not math.isfinite(total):
+        raise UserError(f"the held-out loss is {total}: the checkpoint holds no usable weights")
+    per_row = sums / (rows.targets / len(sums))
+    spread = float(np.std(per_row, ddof=1)) if len(sums) > 1 else 0.0
+    return {
+        "loss": total / rows.targets,
+        "loss_se": spread / math.sqrt(len(sums)),
+        "bits_per_byte": total / math.log(2) / rows.bytes,
+    }
