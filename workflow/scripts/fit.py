@@ -138,6 +138,8 @@ def by_rule(options: argparse.Namespace, started: float) -> None:
         "holdouts.csv": pd.DataFrame(law["holdouts"]),
         "predictions.csv": pd.DataFrame(law.pop("predictions")),
     }
+    draws = pd.DataFrame(law.pop("draws") or {"family": [], "method": [], "form": []})
+    draws.to_parquet(folder / "draws.parquet", index=False)
     for name, table in tables.items():
         manifest.write_text(folder / name, table.to_csv(index=False))
     manifest.write_json(folder / "law.json", law)
@@ -147,7 +149,7 @@ def by_rule(options: argparse.Namespace, started: float) -> None:
         stage="law",
         spec=spec,
         inputs={"tables": upstream},
-        files=["law.json", *tables],
+        files=["law.json", "draws.parquet", *tables],
         results={
             "points": law["points"],
             "runs": law["runs"],

@@ -38,8 +38,9 @@ def fit_study(table: pd.DataFrame, spec: Mapping[str, Any]) -> dict[str, Any]:
     (replicates), seed, signs (default "nonnegative"), key. Raises UserError for a bad spec or row.
 
     Returns ``fits`` (one a family, method and form), ``holdouts``, ``predictions`` (one row a
-    point, form and split), ``rises`` (runs whose loss does not fall with D), ``healed`` (points
-    below L0), ``skipped``, ``coverage``; every number finite, None where there is none.
+    point, form and split), ``draws`` (bootstrap constants of headline forms), ``rises`` (runs whose
+    loss does not fall with D), ``healed`` (points below L0), ``skipped``, ``coverage``; every
+    number is finite, or None where there is none.
     """
     spec = check_spec(spec)
     table = prepare(table)
@@ -47,6 +48,7 @@ def fit_study(table: pd.DataFrame, spec: Mapping[str, Any]) -> dict[str, Any]:
     fits: list[dict] = []
     holdouts: list[dict] = []
     predictions: list[dict] = []
+    draws: list[dict] = []
     skipped: list[dict] = []
     for family, method, group in groups(table):
         label = {"family": family, "method": method}
@@ -60,6 +62,7 @@ def fit_study(table: pd.DataFrame, spec: Mapping[str, Any]) -> dict[str, Any]:
             one = _PerRun(form, spec) if form.per_run else _Whole(form, spec)
             record, rows = _fit_record(one, usable, label, note)
             fits.append(record)
+            draws += one.draw_rows(label)
             predictions += rows
             found, rows, missed = _holdout_records(one, usable, label)
             holdouts += found
@@ -77,6 +80,7 @@ def fit_study(table: pd.DataFrame, spec: Mapping[str, Any]) -> dict[str, Any]:
         "holdouts": holdouts,
         "skipped": skipped,
         "predictions": predictions,
+        "draws": draws,
     }
     return finite(result)
 
@@ -169,6 +173,13 @@ class _Whole:
         """What the fit says of itself."""
         return fit_dict(self.result, self.draws)
 
+    def draw_rows(self, label: dict[str, str]) -> list[dict[str, Any]]:
+        """The bootstrap's constants, one row a replicate."""
+        if self.draws is None:
+            return []
+        table = pd.DataFrame(self.draws.constants()).assign(**label, form=self.form.name)
+        return table.to_dict("records")
+
 
 class _PerRun:
     """A form of one curve, fitted to each run by itself: it can only extrapolate in D."""
@@ -198,6 +209,10 @@ class _PerRun:
     def interval(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """None: NaN [m], [m]."""
         return np.full(len(rows), np.nan), np.full(len(rows), np.nan)
+
+    def draw_rows(self, label: dict[str, str]) -> list[dict[str, Any]]:
+        """None."""
+        return []
 
     def record(self) -> dict[str, Any]:
         """Totals over runs, and each run's constants."""

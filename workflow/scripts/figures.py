@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+"""Draw a study's figures from its loss table and fitted laws, as PDF, PNG and CSV.
+
+figures.py --spec '{"key": "..."}' --law results/STUDY/law/manifest.json \\
+    --tables results/STUDY/tables/manifest.json --out results/STUDY/figures
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from p2law import errors, manifest
+from p2law.errors import UserError
+
+
+def main() -> None:
+    """Read the two upstream manifests, draw, write the folder's manifest."""
+    started = time.time()
+    parse = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parse.add_argument("--spec", required=True, help="the stage's specification, JSON with its key")
+    parse.add_argument("--law", type=Path, required=True, help="manifest of the law stage")
+    parse.add_argument("--tables", type=Path, required=True, help="manifest of the tables stage")
+    parse.add_argument("--out", type=Path, required=True, help="folder for the figures")
+    options = parse.parse_args()
+    try:
+        spec = json.loads(options.spec)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--spec is not JSON: {error}") from None
+
+    from p2law.figures.data import read
+    from p2law.figures.draw import draw_all
+
+    files = draw_all(read(options.tables, options.law), options.out)
+    manifest.write_manifest(
+        options.out,
+        stage="figures",
+        spec=spec,
+        inputs={"law": options.law, "tables": options.tables},
+        files=files,
+        results={"figures": len(files) // 3},
+        started=started,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(errors.run(main))

@@ -1,0 +1,83 @@
+"""What figures are drawn from: the loss table and the law stage's results, read once."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from p2law.laws import forms, registry
+from p2law.laws.table import prepare
+from p2law.manifest import verify_files
+
+LAWS = ("p2", "damage_rectified", "damage_power")
+"""Laws that figures show, in order of preference after P²."""
+TITLES = {
+    "p2": "P²",
+    "damage_power": "damage, power",
+    "damage_rectified": "damage, rectified",
+}
+
+
+@dataclass
+class Data:
+    """A study's numbers: ``points`` (the loss table), ``law`` (law.json), predictions, holdouts."""
+
+    points: pd.DataFrame
+    law: dict[str, Any]
+    predictions: pd.DataFrame
+    holdouts: pd.DataFrame
+    draws: pd.DataFrame
+
+    @property
+    def groups(self) -> list[tuple[str, str]]:
+        """(family, method) in the order of the law's fits, pooled ones left out."""
+        return list(dict.fromkeys((f["family"], f["method"]) for f in self.fits if not pooled(f)))
+
+    @property
+    def fits(self) -> list[dict[str, Any]]:
+        """All fits of the law stage."""
+        return self.law["fits"]
+
+    def fit(self, family: str, method: str, form: str) -> dict[str, Any] | None:
+        """One converged fit, or None."""
+        for fit in self.fits:
+            if (fit["family"], fit["method"], fit["form"]) == (family, method, form):
+                return fit if fit["converged"] else None
+        return None
+
+    def constants(self, fit: dict[str, Any]) -> dict[str, float]:
+        """A fit's constants by name."""
+        return {name: c["value"] for name, c in fit["constants"].items()}
+
+    def predict(self, fit: dict[str, Any], rows: pd.DataFrame):
+        """Losses that a fit predicts for rows."""
+        return forms.predict(registry.get(fit["form"]), self.constants(fit), rows)
+
+    def runs_of(self, family: str, method: str) -> pd.DataFrame:
+        """Points of one family and method."""
+        rows = self.points
+        if "family" in rows:
+            rows = rows[rows["family"].astype(str) == family]
+        return rows[rows["method"] == method] if method != "all" else rows
+
+
+def pooled(fit: dict[str, Any]) -> bool:
+    """Whether a fit is over all methods."""
+    return fit["method"] == "all"
+
+
+def read(tables: Path, law: Path) -> Data:
+    """Read what the two manifests name, after checking their files."""
+    verify_files(tables)
+    verify_files(law)
+    folder = Path(law).parent
+    points = prepare(pd.read_parquet(Path(tables).parent / "losses.parquet"))
+    return Data(
+        points,
+        json.loads((folder / "law.json").read_text(encoding="utf-8")),
+        pd.read_csv(folder / "predictions.csv", float_precision="round_trip"),
+        pd.read_csv(folder / "holdouts.csv", float_precision="round_trip"),
+        pd.read_parquet(folder / "draws.parquet"),
+    )

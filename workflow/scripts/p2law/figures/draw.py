@@ -1,0 +1,27 @@
+"""Draw every figure of a study: figure name -> function, and the loop that saves them."""
+
+from pathlib import Path
+
+from p2law.figures import runs, style, tokens
+from p2law.figures.data import Data
+from p2law.figures.names import FIGURES
+from p2law.manifest import write_text
+
+DRAW = {
+    "curves": runs.curves,
+    "predicted": runs.predicted,
+    "tokens": tokens.tokens,
+}
+
+
+def draw_all(data: Data, folder: Path) -> list[str]:
+    """Write every figure as PDF, PNG and CSV (full precision); returns the files' names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name in FIGURES:
+        with style.context():
+            figure, table = DRAW[name](data)
+            files += style.save(figure, folder, name)
+        write_text(folder / f"{name}.csv", table.to_csv(index=False))
+        files.append(f"{name}.csv")
+    return files
