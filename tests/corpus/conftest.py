@@ -46,6 +46,5 @@ def spec(folder):
         "calibration_windows": 8,
         "max_bytes": None,
         "near_duplicates": {"shingle": 13, "threshold": 0.8},
-        "needs_tokens": 1000,
         "seed": 0,
     }

@@ -141,7 +141,6 @@ def test_large_vocabularies_take_four_bytes(spec, tmp_path, texts):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"needs_tokens": 10**9}, r"corpus: [\d,]+ training tokens .* needs 1,000,000,000"),
         ({"validation_share": 1e-9}, "validation_share 1e-09: of 60 documents none is left"),
         ({"calibration_windows": 10_000}, "calibration_windows 10000: windows of 16 tokens need"),
         ({"sequence_length": 100_000}, "validation tokens give no row of 100000"),
@@ -160,6 +159,16 @@ def test_a_failed_build_leaves_all_as_it_was(built, spec, change, said):
     assert [f.name for f in built.parent.iterdir() if "partial" in f.name] == []
 
 
+def test_a_corpus_too_small_for_its_study_is_refused(built, spec, tmp_path):
+    held = Packed(built).rows("train") * 16
+    build(spec, built, needs_tokens=held)
+    with pytest.raises(UserError, match=f"corpus: {held:,} training tokens .* needs {held + 1:,};"):
+        build(spec, built, needs_tokens=held + 1)
+    with pytest.raises(UserError, match="add text"):
+        build(spec, tmp_path / "again", needs_tokens=held + 1)
+    assert not (tmp_path / "again").exists()
+
+
 def test_a_finished_corpus_is_kept_and_a_damaged_one_built_again(built, spec):
     about = (built / manifest.NAME).read_bytes()
     build(spec, built)
@@ -176,7 +185,14 @@ def test_a_finished_corpus_is_kept_and_a_damaged_one_built_again(built, spec):
 def test_the_script_by_hand(spec, tmp_path, folder):
     def run(spec):
         command = [sys.executable, str(SCRIPT), "--spec", json.dumps(spec)]
-        command += ["--out", str(tmp_path / "out" / "code"), "--threads", "1"]
+        command += [
+            "--out",
+            str(tmp_path / "out" / "code"),
+            "--threads",
+            "1",
+            "--needs-tokens",
+            "1000",
+        ]
         return subprocess.run(command, env=os.environ, capture_output=True, text=True)
 
     done = run(spec)

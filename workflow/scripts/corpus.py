@@ -10,6 +10,7 @@ from p2law import errors
 
 
 def main() -> None:
+    """Read the arguments, build, print what was counted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, type=json.loads, help="the corpus' spec, as JSON")
     parser.add_argument("--out", required=True, type=Path, help="results/<study>/corpus/<family>")
@@ -24,7 +25,7 @@ def main() -> None:
 
     from p2law.corpus.build import build
 
-    results = build({**given.spec, "needs_tokens": given.needs_tokens}, given.out)
+    results = build(given.spec, given.out, given.needs_tokens)
     for split, counts in results["splits"].items():
         print(f"{split}: " + ", ".join(f"{n:,} {name}" for name, n in counts.items()))
     print(f"dropped: {json.dumps(results['dropped'])}")

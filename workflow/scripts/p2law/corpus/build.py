@@ -26,15 +26,17 @@ from p2law.errors import UserError
 SLICE = 4  # windows taken of one calibration document at most, so that they span many
 
 
-def build(spec: Mapping[str, Any], out: Path) -> dict[str, Any]:
+def build(spec: Mapping[str, Any], out: Path, needs_tokens: int = 0) -> dict[str, Any]:
     """Build the corpus of a spec in ``out``; return the manifest's results.
 
     A folder that already holds it (same key, files whole) is kept. Raises :class:`UserError`,
-    leaving ``out`` as it was, for whatever the user can mend.
+    leaving ``out`` as it was, for whatever the user can mend, among it fewer training tokens
+    than ``needs_tokens`` (no part of the corpus' identity: it decides nothing but that).
     """
     started = time.time()
     out = Path(out)
     if (kept := _kept(spec, out)) is not None:
+        _enough(kept["splits"]["train"]["rows"], spec["sequence_length"], needs_tokens)
         return kept
     tokenizer = dict(spec["tokenizer"])
     with staged(out) as stage:
@@ -55,6 +57,7 @@ def build(spec: Mapping[str, Any], out: Path) -> dict[str, Any]:
         encoder = Encoder(stage)
         _say(f"tokenizer of {encoder.vocabulary:,} ready")
         splits = _write_splits(spec, spool, validation, others, encoder, stage)
+        _enough(splits["train"]["rows"], spec["sequence_length"], needs_tokens)
         results = {
             "vocabulary": encoder.vocabulary,
             "end_of_text": encoder.end,
@@ -86,6 +89,15 @@ def _kept(spec: Mapping[str, Any], out: Path) -> dict[str, Any] | None:
     except UserError as error:
         _say(f"built again: {error}")
         return None
+
+
+def _enough(rows: int, row: int, needs_tokens: int) -> None:
+    """Refuse a corpus of fewer training tokens than a study takes: they would repeat."""
+    if rows * row < max(1, needs_tokens):
+        raise UserError(
+            f"corpus: {max(0, rows) * row:,} training tokens (whole rows of {row}) where the study"
+            f" needs {needs_tokens:,}; add text, raise max_bytes, or lower the budgets"
+        )
 
 
 def _sides(spec: Mapping[str, Any], spool: Spool) -> tuple[np.ndarray, np.ndarray, int]:
@@ -152,12 +164,6 @@ def _write_splits(
     for _, tokens in encoder.encode(spool, training):
         writer.add(tokens)
     counts["train"] = {**writer.close(row), "bytes": int(spool.sizes()[training].sum())}
-    targets = max(0, counts["train"]["rows"]) * row
-    if targets < (needed := spec["needs_tokens"] or 1):
-        raise UserError(
-            f"corpus: {targets:,} training tokens (whole rows of {row}) where the study needs"
-            f" {needed:,}; add text, raise max_bytes, or lower the budgets"
-        )
     return {split: counts[split] for split in SPLITS}
 
 

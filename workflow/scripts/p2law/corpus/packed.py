@@ -8,6 +8,7 @@ Documents are joined by the tokenizer's end-of-text token; attention runs across
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from p2law import manifest
 from p2law.errors import UserError
@@ -50,6 +51,12 @@ class Packed:
         files = {split: self.folder / f"{split}.bin" for split in SPLITS}
         # Plain array views: indexing a memmap subclass costs several times as much.
         self._tokens = {s: np.asarray(np.memmap(f, dtype, "r")) for s, f in files.items()}
+        # And views in which rows overlap: a row is copied as one run, not token by token.
+        T, size = self.sequence_length, dtype.itemsize
+        self._rows = {
+            s: as_strided(tokens, (self.rows(s), T + 1), (T * size, size), writeable=False)
+            for s, tokens in self._tokens.items()
+        }
 
     def tokens(self, split: str) -> np.ndarray:
         """All tokens of a split in file order: read-only map, uint16 or uint32 ``[n]``."""
@@ -66,8 +73,7 @@ class Packed:
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < self.rows(split):
             raise IndexError(f"{split} has rows 0..{self.rows(split) - 1} in {self.folder}")
-        starts = indices[:, None] * self.sequence_length
-        return self.tokens(split)[starts + np.arange(self.sequence_length + 1)].astype(np.int64)
+        return self._rows[split][indices].astype(np.int64)
 
     def row_bytes(self) -> np.ndarray:
         """Bytes of text in each validation row's targets: uint32 ``[rows]``, for bits per byte."""
