@@ -44,23 +44,28 @@ def minimise(
     delta: float = np.inf,
     signs: str = "nonnegative",
     weights: Array | None = None,
+    held: Array | None = None,
     max_steps: int = 200,
     tolerance: float = 1e-13,
 ) -> Minimum:
     """Minimise the summed Huber loss from every start.
 
-    ``starts`` [R, K + p]; ``weights`` [R, n] are multiplicities of points (bootstrap), default 1.
+    ``starts`` [R, K + p]; ``weights`` [R, n] are multiplicities of points (bootstrap), default 1;
+    ``held`` [K + p] marks exponents that stay where they start (profiles).
     ``tolerance`` is the relative decrease of the objective at which a start stops.
     """
     n, P = len(problem.y), problem.size
+    held = np.zeros(P, dtype=bool) if held is None else held
     rows = max(1, CHUNK // (n * P))
     if len(starts) <= rows:
-        return _minimise(problem, starts, delta, signs, weights, max_steps, tolerance)
+        return _minimise(problem, starts, delta, signs, weights, held, max_steps, tolerance)
     parts = []
     for first in range(0, len(starts), rows):
         chosen = slice(first, first + rows)
         some = None if weights is None else weights[chosen]
-        parts.append(_minimise(problem, starts[chosen], delta, signs, some, max_steps, tolerance))
+        parts.append(
+            _minimise(problem, starts[chosen], delta, signs, some, held, max_steps, tolerance)
+        )
     return Minimum(
         np.concatenate([p.phi for p in parts]),
         np.concatenate([p.objective for p in parts]),
@@ -68,7 +73,7 @@ def minimise(
     )
 
 
-def _minimise(problem, starts, delta, signs, weights, max_steps, tolerance) -> Minimum:
+def _minimise(problem, starts, delta, signs, weights, held, max_steps, tolerance) -> Minimum:
     low, high = problem.limits(signs)
     phi = np.clip(np.array(starts, dtype=float), low, high)
     weights = np.ones((len(phi), len(problem.y))) if weights is None else weights
@@ -80,7 +85,7 @@ def _minimise(problem, starts, delta, signs, weights, max_steps, tolerance) -> M
         at = np.flatnonzero(~settled)
         if not len(at):
             break
-        trial = _step(problem, phi[at], delta, weights[at], damping[at], low, high)
+        trial = _step(problem, phi[at], delta, weights[at], damping[at], low, high, held)
         reached = _objective(problem, trial, delta, weights[at])
         better = reached < objective[at]
         gain = np.where(better, objective[at] - reached, 0.0)
@@ -99,7 +104,7 @@ def _objective(problem: Problem, phi: Array, delta: float, weights: Array) -> Ar
     return np.where(np.isfinite(residuals).all(-1), value, np.inf)
 
 
-def _step(problem, phi, delta, weights, damping, low, high) -> Array:
+def _step(problem, phi, delta, weights, damping, low, high, held) -> Array:
     """One damped step for each start, amplitudes solved anew at the new exponents."""
     residuals, jacobian = problem.linearise(phi)
     residuals = np.where(np.isfinite(residuals), residuals, 0.0)
@@ -110,7 +115,7 @@ def _step(problem, phi, delta, weights, damping, low, high) -> Array:
     gradient = (across @ (reweight * residuals)[..., None])[..., 0]
     newton = across @ (jacobian * curvature[..., None])
     metric = across @ (jacobian * reweight[..., None]) if np.isfinite(delta) else newton
-    frozen = ((phi <= low) & (gradient > 0)) | ((phi >= high) & (gradient < 0))
+    frozen = ((phi <= low) & (gradient > 0)) | ((phi >= high) & (gradient < 0)) | held
     step = _solve(newton, metric, gradient, damping, frozen, problem.K)
     trial = np.clip(phi - step, low, high)
     if problem.K == 0:

@@ -8,6 +8,7 @@ cannot be fitted is listed under ``skipped`` with the reason.
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from p2law.errors import UserError
 from p2law.laws import baselines, metrics, registry
 from p2law.laws.fit import KEPT, OBJECTIVES, Fit, fit
 from p2law.laws.forms import Form, columns_needed, parse_power
+from p2law.laws.profile import profiles, sandwich
 from p2law.laws.splits import Split, all_splits
 from p2law.laws.table import check_table, prepare
 from p2law.laws.uncertainty import LEVEL, bootstrap
@@ -156,6 +158,7 @@ class _Whole:
         self.draws = None
         if replicates:
             self.draws = bootstrap(self.result, rows["run"].to_numpy(), replicates, spec["seed"])
+        self.rows = rows
         self.constants = len(self.result.phi)
         self.identified = self.result.rank == self.constants
 
@@ -171,7 +174,12 @@ class _Whole:
 
     def record(self) -> dict[str, Any]:
         """What the fit says of itself."""
-        return fit_dict(self.result, self.draws)
+        record = fit_dict(self.result, self.draws)
+        if self.form.name in HEADLINE:
+            runs = self.rows["run"].to_numpy()
+            record["sandwich"] = sandwich(self.result, runs)
+            record["profiles"] = [asdict(p) for p in profiles(self.result, runs)]
+        return record
 
     def draw_rows(self, label: dict[str, str]) -> list[dict[str, Any]]:
         """The bootstrap's constants, one row a replicate."""

@@ -91,7 +91,7 @@ def bootstrap(fit: Fit, runs: Array, replicates: int, seed: int) -> Bootstrap:
     # 1e-6 of the objective is far below the replicates' own spread.
     found = minimise(
         fit.problem, starts, delta=fit.delta, signs=fit.signs, weights=weights,
-        tolerance=1e-6, max_steps=40,
+        tolerance=1e-6, max_steps=25,
     )  # fmt: skip
     kept = np.isfinite(found.objective)
     return Bootstrap(fit, found.phi[kept], seed)

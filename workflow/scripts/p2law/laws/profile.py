@@ -1,0 +1,124 @@
+"""Intervals beside the bootstrap: the cluster sandwich and the profile of the objective.
+
+Both allow for points of one run sharing their error: the score of a run is the sum over its
+points. The profile's threshold is scaled by the ratio of naive to sandwich variance (a Huber
+objective is no likelihood, and correlated points are fewer than they seem), so that the interval
+is where 2 (S(x) - S_min) x ratio <= t²(runs - 1). A profile that never leaves the threshold is flat
+on that side: the table does not bound the exponent there, and the end is None.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from p2law.laws.engine import minimise
+from p2law.laws.fit import RANK, Fit
+from p2law.laws.problem import Array
+
+FEWEST_RUNS = 10
+"""Runs below which a sandwich is too optimistic to be shown (law.md section 4)."""
+
+
+@dataclass
+class Profile:
+    """Objective [m] along one exponent's values [m], others refitted, and where it is too high."""
+
+    name: str
+    values: Array
+    objective: Array
+    threshold: float
+    low: float | None
+    high: float | None
+
+
+def _scores(fit: Fit, runs: Array) -> tuple[Array, Array, int]:
+    """Pseudo-inverse bread [P, P], meat [P, P] of the engine's constants, and the run count."""
+    residuals, jacobian = (a[0] for a in fit.problem.linearise(fit.phi[None]))
+    delta = fit.delta
+    # The mean curvature of the objective stands for each point's: few points sit inside delta.
+    inside = np.mean(np.abs(residuals) <= delta) if np.isfinite(delta) else 1.0
+    norms = np.linalg.norm(jacobian, axis=0)
+    norms = np.where(norms > 0, norms, 1.0)
+    scaled = jacobian / norms
+    bread = np.linalg.pinv(scaled.T @ scaled * max(inside, 1.0 / len(residuals)), rcond=RANK**2)
+    names, index = np.unique(runs, return_inverse=True)
+    scores = np.zeros((len(names), len(norms)))
+    np.add.at(scores, index, np.clip(residuals, -delta, delta)[:, None] * scaled)
+    n, k, G = len(residuals), fit.rank, len(names)
+    small = G / max(G - 1, 1) * (n - 1) / max(n - k, 1)
+    outer = np.outer(norms, norms)
+    return bread / outer, small * scores.T @ scores * outer, G
+
+
+def sandwich(fit: Fit, runs: Array) -> dict[str, tuple[float, float]]:
+    """95 % interval of each exponent from the cluster sandwich, t with runs - 1 degrees.
+
+    Empty where there are fewer than ``FEWEST_RUNS`` runs.
+    """
+    bread, meat, G = _scores(fit, runs)
+    if G < FEWEST_RUNS:
+        return {}
+    error = np.sqrt(np.maximum(np.diag(bread @ meat @ bread), 0.0))
+    t = stats.t.ppf(0.975, G - 1)
+    K = fit.problem.K
+    found = {}
+    for i, name in enumerate(fit.form.exponents):
+        if fit.form.bend and name == fit.form.bend.t0:
+            continue  # its reported value is not the engine's logarithm
+        x, e = fit.phi[K + i], error[K + i]
+        found[name] = (float(x - t * e), float(x + t * e))
+    return found
+
+
+def profiles(fit: Fit, runs: Array, steps: int = 25) -> list[Profile]:
+    """The profile of every exponent, over a range that doubles until the threshold is left."""
+    bread, meat, G = _scores(fit, runs)
+    naive = np.diag(bread)
+    robust = np.maximum(np.diag(bread @ meat @ bread), 1e-300)
+    t = stats.t.ppf(0.975, max(G - 1, 1))
+    found = []
+    for i, name in enumerate(fit.form.exponents):
+        if fit.form.bend and name == fit.form.bend.t0:
+            continue  # a scale in tokens, not an exponent
+        at = fit.problem.K + i
+        width = t * np.sqrt(robust[at])
+        rise = 0.5 * t**2 * robust[at] / max(naive[at], 1e-300)
+        # Where the exponent is not determined neither variance means anything.
+        if name in fit.unidentified or not np.isfinite(width) or width <= 0:
+            width, rise = 1.0, 0.5 * fit.objective
+        found.append(_profile(fit, name, at, 1.5 * width, fit.objective + rise, steps))
+    return found
+
+
+def _profile(fit: Fit, name: str, at: int, width: float, limit: float, steps: int) -> Profile:
+    exponent = fit.form.exponents[name]
+    for _ in range(4):
+        low = max(exponent.low, fit.phi[at] - width)
+        high = min(exponent.high, fit.phi[at] + width)
+        values = np.unique(np.r_[np.linspace(low, high, steps), fit.phi[at]])
+        starts = np.repeat(fit.phi[None], len(values), axis=0)
+        starts[:, at] = values
+        held = np.arange(fit.problem.size) == at
+        ended = minimise(
+            fit.problem, starts, delta=fit.delta, signs=fit.signs, held=held, tolerance=1e-8,
+            max_steps=60,
+        )  # fmt: skip
+        bounded = [
+            ended.objective[0] > limit or low == exponent.low,
+            ended.objective[-1] > limit or high == exponent.high,
+        ]
+        if all(bounded):
+            break
+        width *= 2.0
+    below = np.flatnonzero(ended.objective <= limit)
+    first, last = int(below[0]), int(below[-1])
+    left = None if first == 0 else _cross(values, ended.objective, first - 1, first, limit)
+    right = None
+    if last < len(values) - 1:
+        right = _cross(values, ended.objective, last, last + 1, limit)
+    return Profile(name, values, ended.objective, limit, left, right)
+
+
+def _cross(x: Array, y: Array, i: int, j: int, level: float) -> float:
+    return float(x[i] + (x[j] - x[i]) * (level - y[i]) / (y[j] - y[i]))
