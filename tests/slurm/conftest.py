@@ -31,8 +31,8 @@ def slurm():
     shutil.rmtree(folder)
 
 
-@pytest.fixture
-def snakemake(slurm):
+@pytest.fixture(scope="session")
+def run_snakemake(slurm):
     """Call snakemake in a folder, through Slurm unless profile=None; returns all it prints."""
 
     def call(folder: Path, *words: object, profile: str | None = "", timeout: float = 900) -> str:

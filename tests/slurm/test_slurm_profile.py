@@ -47,8 +47,8 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.slurm
-def test_jobs_get_what_their_rules_declare(slurm, snakemake, finished):
-    snakemake(finished, timeout=MINUTES)
+def test_jobs_get_what_their_rules_declare(slurm, run_snakemake, finished):
+    run_snakemake(finished, timeout=MINUTES)
     declared = {
         "base/*.json": ("gpu", "00:05:00", "500M", 2, 1),
         "posttrained/*.json": ("gpu", "00:05:00", "700M", 3, 4),
@@ -82,14 +82,14 @@ def test_one_job_over_two_nodes(finished):
 
 
 @pytest.mark.slurm
-def test_finished_study_submits_nothing(snakemake, finished):
-    assert "Nothing to be done" in snakemake(finished, "-n")
+def test_finished_study_submits_nothing(run_snakemake, finished):
+    assert "Nothing to be done" in run_snakemake(finished, "-n")
 
 
 @pytest.mark.slurm
-def test_unset_placeholders_stop_before_any_job_runs(slurm, snakemake, tmp_path):
+def test_unset_placeholders_stop_before_any_job_runs(slurm, run_snakemake, tmp_path):
     shutil.copy(TOY, tmp_path)
     with pytest.raises(AssertionError, match="SET-") as caught:
-        snakemake(tmp_path, "--retries", 0, profile=str(PROFILE.parent))
+        run_snakemake(tmp_path, "--retries", 0, profile=str(PROFILE.parent))
     assert not list(tmp_path.glob("base/*"))
     assert "SET-ACCOUNT" in str(caught.value) or "SET-GPU-PARTITION" in str(caught.value)
