@@ -28,10 +28,10 @@ def sparsegpt(
     then all later ones are updated by one matrix product.
     """
     U, m = curvature.upper, rule.pattern[1] if rule.pattern else STEP
-    V = W.T.contiguous()
+    V = W.T.clone(memory_format=torch.contiguous_format)
     keep = torch.ones_like(V, dtype=torch.bool) if kept is None else kept.T.contiguous()
-    error = torch.zeros_like(V[: COLUMNS // m * m])
-    width, block = len(V), COLUMNS // m * m
+    width, block = len(V), max(m, COLUMNS // m * m)
+    error = torch.zeros_like(V[:block])
     for start in range(0, width, block):
         stop = min(start + block, width)
         if kept is None and rule.pattern is None:
