@@ -14,7 +14,8 @@ rule law:
         f"{STUDY.root}/benchmarks/law.tsv"
     conda:
         "../../envs/conda.yaml"
-    threads: 1
+    # Hundreds of small independent fits: processes of one thread each.
+    threads: 8
     resources:
         mem_mb=2000,
         runtime=60,
@@ -26,5 +27,6 @@ rule law:
     message:
         "law: fit the laws to the loss table"
     shell:
-        "python {params.script} {params.table} --spec {params.spec:q}"
+        "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1"
+        " python {params.script} {params.table} --spec {params.spec:q} --processes {threads}"
         " --out {params.out} > {log} 2>&1"

@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--column", action="append", default=[], metavar="NAME=FILE_COLUMN", help="map a column")
     add("--bootstrap", type=int, default=1000, help="run-level replicates (default 1000)")
     add("--seed", type=int, default=0, help="of the bootstrap (default 0)")
+    add("--processes", type=int, default=1, help="that share the rule's fits (default 1)")
     add("--spec", help="the law rule's specification as JSON; the options above then do not count")
     return parse
 
@@ -129,7 +130,7 @@ def by_rule(options: argparse.Namespace, started: float) -> None:
         spec = json.loads(options.spec)
     except json.JSONDecodeError as error:
         raise UserError(f"--spec is not JSON: {error}") from None
-    law = fit_study(read_table(options.table), spec)
+    law = fit_study(read_table(options.table), spec, options.processes)
     folder = options.out
     folder.mkdir(parents=True, exist_ok=True)
     tables = {

@@ -8,7 +8,9 @@ cannot be fitted is listed under ``skipped`` with the reason.
 
 import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -33,8 +35,11 @@ HOLDOUT_REPLICATES = 200
 SPEC = {"forms", "objective", "delta", "bootstrap", "seed", "key", "signs"}
 
 
-def fit_study(table: pd.DataFrame, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Fit, compare and hold out.
+LISTS = ("fits", "holdouts", "predictions", "draws", "skipped")
+
+
+def fit_study(table: pd.DataFrame, spec: Mapping[str, Any], processes: int = 1) -> dict[str, Any]:
+    """Fit, compare and hold out; ``processes`` share the work and do not change the result.
 
     ``spec``: forms (names, or absent for all), objective, delta (number or "noise"), bootstrap
     (replicates), seed, signs (default "nonnegative"), key. Raises UserError for a bad spec or row.
@@ -47,29 +52,15 @@ def fit_study(table: pd.DataFrame, spec: Mapping[str, Any]) -> dict[str, Any]:
     spec = check_spec(spec)
     table = prepare(table)
     check_table(table, [registry.get("p2")])
-    fits: list[dict] = []
-    holdouts: list[dict] = []
-    predictions: list[dict] = []
-    draws: list[dict] = []
-    skipped: list[dict] = []
-    for family, method, group in groups(table):
-        label = {"family": family, "method": method}
-        holdouts += list(_baseline_rows(group, label))
-        for name in spec["forms"]:
-            form = registry.get(name)
-            usable, note = usable_rows(form, group)
-            if usable is None:
-                skipped.append({**label, "form": name, "reason": note})
-                continue
-            one = _PerRun(form, spec) if form.per_run else _Whole(form, spec)
-            record, rows = _fit_record(one, usable, label, note)
-            fits.append(record)
-            draws += one.draw_rows(label)
-            predictions += rows
-            found, rows, missed = _holdout_records(one, usable, label)
-            holdouts += found
-            predictions += rows
-            skipped += missed
+    labelled = [({"family": f, "method": m}, group) for f, m, group in groups(table)]
+    tasks = [(label, group, name, spec) for label, group in labelled for name in spec["forms"]]
+    if processes > 1:
+        with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
+            parts = list(pool.map(_one_form, tasks))
+    else:
+        parts = [_one_form(task) for task in tasks]
+    lists = {name: [row for part in parts for row in part[name]] for name in LISTS}
+    baseline = [row for label, group in labelled for row in _baseline_rows(group, label)]
     result = {
         "spec": {k: v for k, v in spec.items() if k != "key"},
         "level": LEVEL,
@@ -78,13 +69,30 @@ def fit_study(table: pd.DataFrame, spec: Mapping[str, Any]) -> dict[str, Any]:
         "coverage": coverage(table),
         "rises": rises(table),
         "healed": healed(table),
-        "fits": fits,
-        "holdouts": holdouts,
-        "skipped": skipped,
-        "predictions": predictions,
-        "draws": draws,
+        **lists,
+        "holdouts": baseline + lists["holdouts"],
     }
     return finite(result)
+
+
+def _one_form(task: tuple[dict, pd.DataFrame, str, Mapping[str, Any]]) -> dict[str, list[dict]]:
+    """One form on one group of runs: its fit and its hold-outs, or why there is none."""
+    label, group, name, spec = task
+    out: dict[str, list[dict]] = {key: [] for key in LISTS}
+    form = registry.get(name)
+    usable, note = usable_rows(form, group)
+    if usable is None:
+        out["skipped"].append({**label, "form": name, "reason": note})
+        return out
+    one = _PerRun(form, spec) if form.per_run else _Whole(form, spec)
+    record, rows = _fit_record(one, usable, label, note)
+    out["fits"].append(record)
+    out["draws"] += one.draw_rows(label)
+    found, held, missed = _holdout_records(one, usable, label)
+    out["holdouts"] += found
+    out["predictions"] += rows + held
+    out["skipped"] += missed
+    return out
 
 
 def check_spec(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class HubText(Section):
 class NearDuplicates(Section):
     """Training documents that resemble a validation document are dropped."""
 
-    shingle: Count = Field(13, description="tokens in a shingle")
+    shingle: Count = Field(13, description="words in a shingle")
     threshold: Share = Field(0.8, description="Jaccard similarity from which a pair is a duplicate")
 
 
