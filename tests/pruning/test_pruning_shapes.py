@@ -164,3 +164,61 @@ def test_rate_zero_changes_nothing():
         solved = shapes.solve(config, settings, 0)
         assert solved["rate"] == 0
         assert solved["config"] == config
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "split"),
+    [
+        (["hidden"], {}),
+        (["groups"], {}),
+        (["queries"], {}),
+        (["ffn", "groups"], {}),
+        (["ffn", "queries", "hidden"], {"hidden": 0.5}),
+    ],
+)
+def test_dimensions_together_come_near_the_rate(dimensions, split):
+    config = GOLDEN["Llama-3.1-8B"][0]
+    settings = {"prune": "width", "dimensions": dimensions, "split": split, "multiple": 64}
+    rate = 0.1 if dimensions in (["groups"], ["queries"]) else 0.3
+    solved = shapes.solve(config, settings, rate)
+    assert set(solved["removed"]) == set(dimensions)
+    assert all(w["to"] < w["from"] for w in solved["removed"].values())
+    fine = "ffn" in dimensions or "hidden" in dimensions
+    assert abs(solved["rate"] - rate) < (0.004 if fine else 0.03)
+    assert shapes.parameters(solved["config"])["total"] == solved["N"]
+    if "hidden" in dimensions:
+        ratio = {name: w["to"] / w["from"] for name, w in solved["removed"].items()}
+        if "queries" in dimensions:
+            assert ratio["hidden"] > ratio["queries"]  # half the share of the others
+
+
+def test_a_width_llama_cannot_have_is_solved_as_mistral():
+    config = llama(48, 64, 2, 6, 3, False, 96, 8)
+    solved = shapes.solve(config, {"prune": "width", "dimensions": ["hidden"]}, 0.15)
+    assert solved["config"]["hidden_size"] == 40
+    assert solved["config"]["model_type"] == "mistral"
+    assert solved["config"]["head_dim"] == 8
+
+
+def test_heads_that_cannot_go_are_named():
+    multi_query = llama(64, 128, 4, 8, 1, True, 256)
+    with pytest.raises(UserError, match='prune "queries"'):
+        shapes.solve(multi_query, {"prune": "width", "dimensions": ["groups"]}, 0.1)
+    multi_head = llama(64, 128, 4, 8, 8, True, 256)
+    with pytest.raises(UserError, match='prune "groups"'):
+        shapes.solve(multi_head, {"prune": "width", "dimensions": ["queries"]}, 0.1)
+    mamba = {"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 4, "vocab_size": 99}
+    with pytest.raises(UserError, match="allowed: depth and weights"):
+        shapes.solve(mamba, {"prune": "width"}, 0.1)
+    assert shapes.solve(mamba, {"prune": "depth", "tolerance": 0.2}, 0.2)["removed"]["layers"] == 1
+
+
+def test_counts_of_mamba_130m():
+    """state-spaces/mamba-130m-hf: 129,135,360 parameters, embeddings tied."""
+    config = {
+        "model_type": "mamba",
+        "hidden_size": 768,
+        "num_hidden_layers": 24,
+        "vocab_size": 50280,
+    }
+    assert shapes.parameters(config)["total"] == 129135360

@@ -23,16 +23,19 @@ def main() -> None:
     parser.add_argument("--base", required=True, type=Path, help="the base model's manifest.json")
     parser.add_argument("--corpus", required=True, type=Path, help="the corpus's manifest.json")
     parser.add_argument("--out", required=True, type=Path, help="folder of the method's variants")
-    parser.add_argument("--device", default="cpu", help="where to compute: cpu (default) or cuda")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     args = parser.parse_args()
     try:
         spec = json.loads(args.spec)
     except json.JSONDecodeError as error:
         raise UserError(f"--spec: not JSON ({error})") from None
 
+    import torch
+
     from p2law.pruning.stage import Stage
 
-    Stage(spec, args.base, args.corpus, args.out, args.device).run()
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    Stage(spec, args.base, args.corpus, args.out, device).run()
 
 
 if __name__ == "__main__":
