@@ -46,6 +46,11 @@ def through_slurm(run_snakemake, tmp_path_factory):
     return folder, run_snakemake(folder, "--jobs", 4, *TARGETS, timeout=MINUTES)
 
 
+def in_mb(memory: str) -> int:
+    """Slurm's 500M or 2G in megabytes."""
+    return int(memory[:-1]) * {"M": 1, "G": 1024}[memory[-1]]
+
+
 def declared(out: str) -> dict[str, dict[str, str]]:
     """Slurm job id -> what snakemake printed of the job: rule, threads, and its resources."""
     jobs = {}
@@ -71,7 +76,7 @@ def test_every_job_got_what_its_rule_declared(slurm, through_slurm):
         assert record["JobState"] == "COMPLETED"
         assert record["Partition"] == ("cpu" if job["rule"] == "corpus" else "gpu")
         assert record["NumCPUs"] == job["threads"]
-        assert record["MinMemoryNode"] == f"{job['mem_mb']}M"
+        assert in_mb(record["MinMemoryNode"]) == int(job["mem_mb"])
         assert record["TimeLimit"] == f"{hours:02}:{minutes:02}:00"
         assert "TresPerJob" not in record  # a study on CPUs asks for no GPU
         nodes.add(record["NodeList"])
