@@ -164,9 +164,11 @@ class Cluster:
             raise SystemExit(f"{' '.join(words)} failed: {done.stdout}{done.stderr}")
 
     def kill_daemon(self, name: str, sig: int = signal.SIGKILL) -> None:
-        """Kill one of DAEMONS and wait until it is gone."""
-        while pid := self.pid(name):
+        """Kill one of DAEMONS and wait until it is gone (it removes its pid file long before)."""
+        pid = self.pid(name)
+        if pid:
             os.kill(pid, sig)
+        while pid and self._runs(pid):
             time.sleep(0.1)
 
     def wait_for_idle_nodes(self, timeout: float = 60) -> None:
@@ -203,10 +205,16 @@ class Cluster:
         """Return the process id of a running daemon of this cluster, None if it is not running."""
         try:
             pid = int((self.folder / f"{daemon}.pid").read_text())
-            words = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
             return None
-        return pid if str(self.folder).encode() in words else None
+        return pid if self._runs(pid) else None
+
+    def _runs(self, pid: int) -> bool:
+        """Return whether a process is alive and was started with a file of this folder."""
+        try:
+            return str(self.folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
 
     def _left_over(self) -> list[int]:
         """Return the ids of job and step processes of this cluster."""
