@@ -218,7 +218,7 @@ class Evaluate(Section):
     """The held-out loss; changing it retrains nothing."""
 
     tokens: Count = Field(description="validation tokens, whole rows from the split's start")
-    batch_rows: Count = Field(64, description="rows at once; does not change the loss")
+    batch_rows: Count = Field(16, description="rows at once; does not change the loss")
 
 
 class Law(Section):
