@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_resumes_in_another_process(tmp_path, corpus, pruned, spec):
     run.posttrain(big, pruned, corpus, tmp_path / "whole")
     first = subprocess.Popen([*command, str(tmp_path / "cut")], stderr=subprocess.PIPE, text=True)
     while first.poll() is None and not (tmp_path / "cut" / "state" / "k" / "lease.json").exists():
-        pass
+        time.sleep(0.01)
     first.send_signal(signal.SIGTERM)
     _, message = first.communicate(timeout=60)
     assert first.returncode == 75, message

@@ -20,6 +20,10 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, help="manifest of the corpus, to train on")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
     parser.add_argument("--time-limit", type=float, help="seconds after which to save and stop")
+    parser.add_argument("--processes", type=int, help="processes to train on (one a GPU)")
+    parser.add_argument("--shard", action="store_true", help="split one copy of weights over them")
+    parser.add_argument("--compile", action="store_true", help="torch.compile every layer")
+    parser.add_argument("--recompute", action="store_true", help="keep no activations in layers")
     args = parser.parse_args()
 
     if args.spec["source"] != "pretrain":
@@ -28,11 +32,18 @@ def main() -> int:
     if args.corpus is None:
         raise errors.UserError("--corpus: missing; a model is trained on a corpus")
 
-    from p2law.training import machine, pretrain, stop
+    from p2law.training import launch
+
+    processes = launch.wanted(args.processes)
+    if processes > 1:
+        return launch.run(processes)
+
+    from p2law.training import loop, machine, pretrain, stop
 
     machine.settle()
+    means = loop.Means(args.shard, args.compile, args.recompute)
     try:
-        pretrain.pretrain(args.spec, args.corpus, args.out, args.time_limit)
+        pretrain.pretrain(args.spec, args.corpus, args.out, args.time_limit, means)
     except stop.Stopped as stopped:
         print(stopped, file=sys.stderr)
         return stop.RETRY

@@ -18,15 +18,29 @@ def main() -> int:
     parser.add_argument("--spec", type=json.loads, required=True, help="the run's spec, JSON")
     parser.add_argument("--pruned", type=Path, required=True, help="manifest of the pruned model")
     parser.add_argument("--corpus", type=Path, required=True, help="manifest of the corpus")
+    parser.add_argument("--teacher", type=Path, help="manifest of the model to distil from")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--time-limit", type=float, help="seconds after which to save and stop")
+    parser.add_argument("--processes", type=int, help="processes to train on (one a GPU)")
+    parser.add_argument("--shard", action="store_true", help="split one copy of weights over them")
+    parser.add_argument("--compile", action="store_true", help="torch.compile every layer")
+    parser.add_argument("--recompute", action="store_true", help="keep no activations in layers")
     args = parser.parse_args()
 
-    from p2law.training import machine, run, stop
+    from p2law.training import launch
+
+    processes = launch.wanted(args.processes)
+    if processes > 1:
+        return launch.run(processes)
+
+    from p2law.training import loop, machine, run, stop
 
     machine.settle()
+    means = loop.Means(args.shard, args.compile, args.recompute)
     try:
-        run.posttrain(args.spec, args.pruned, args.corpus, args.out, args.time_limit)
+        run.posttrain(
+            args.spec, args.pruned, args.corpus, args.out, args.time_limit, means, args.teacher
+        )
     except stop.Stopped as stopped:
         print(stopped, file=sys.stderr)
         return stop.RETRY

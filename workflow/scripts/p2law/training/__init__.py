@@ -1,14 +1,21 @@
 """Training: one loop for base models and post-training, its schedules, state and kept masks.
 
-schedule   learning rates as pure functions of the step; which stretches a run is made of
+schedule   learning rates as pure functions of the step; which legs a run is made of
+recipe     the settings that move a run's numbers, checked
 loop       the training step: packed rows, token-sum losses, fused AdamW, clipping
-losses     the token loss and its gradient in one pass
+losses     the token loss and its gradient in one pass; chunked head; distillation
 masks      weights that pruning set to zero and that stay zero
+layers     which layers train, are compiled, are recomputed
+parallel   several processes: who writes, sharded weights gathered and given back
+launch     one script as several processes with one exit code
 state      resumable state: safetensors and JSON, written whole or not at all
+saver      what happens between steps: progress, heartbeat, saving, stopping
 lease      one writer a run, with a heartbeat that `status` reads
-stop       signals and time limits: finish the step, save, ask for a retry
+stop       signals and time limits: finish the step, save, ask for a retry (code 75)
+points     finished results found again without training
 run        a post-training run: trunk, branches, points
 pretrain   a base model trained from random weights
+status     what every training of a study is doing, from files alone
 """
 
 RECIPE = 1

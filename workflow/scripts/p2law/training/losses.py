@@ -1,40 +1,94 @@
-"""The token loss and its gradient in one pass over the logits.
+"""What is trained: the summed token losses of a language model, in as few passes as possible.
 
 torch's cross entropy keeps the log-probabilities and, backwards, fills a second tensor of the
 logits' size with the gradient of the picked entries before it reads both: 13 % of a small
-model's step on a CPU. The gradient of the summed loss is softmax - one-hot, so it is made in
-place of the log-probabilities while they are in the cache.
+model's step on a CPU. The gradient of the summed loss is softmax - targets, so it is made in
+place of the log-probabilities while they are in the cache. Where the vocabulary is large the
+head and its loss are computed in chunks instead, and no tensor of all logits exists.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
+
+CHUNKED = 32_768
+"""Vocabulary from which on the head is computed in chunks."""
+PLAIN_HEADS = ("llama", "mistral", "qwen2", "qwen3")
+"""Architectures whose logits are the last hidden state times the head and nothing else."""
 
 
 class _TokenLoss(torch.autograd.Function):
-    """Sum of the negative log-likelihoods; its gradient is ready when the loss is."""
+    """Sum of the cross entropies; its gradient is ready when the loss is."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, logits: Tensor, targets: Tensor, teacher: Tensor | None, share: float
+    ) -> Tensor:
         log_probabilities = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
         picked = log_probabilities.gather(1, targets[:, None])
+        loss = -(1.0 - share) * picked.sum()
+        if teacher is not None:
+            taught = torch.softmax(teacher, dim=-1, dtype=torch.float32)
+            loss -= share * torch.dot(taught.flatten(), log_probabilities.flatten())
         gradient = log_probabilities.exp_()
-        gradient.scatter_add_(1, targets[:, None], torch.full_like(picked, -1.0))
+        gradient.scatter_add_(1, targets[:, None], torch.full_like(picked, share - 1.0))
+        if teacher is not None:
+            gradient.sub_(taught, alpha=share)
         ctx.save_for_backward(gradient.to(logits.dtype))
-        return -picked.sum()
+        return loss
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
         if upstream.is_cuda or upstream != 1.0:  # reading a GPU's number would wait for it
             gradient = gradient.mul_(upstream)
-        return gradient, None
+        return gradient, None, None, None
 
 
-def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def token_loss(
+    logits: Tensor, targets: Tensor, teacher: Tensor | None = None, share: float = 0.0
+) -> Tensor:
     """Summed cross entropy in nats, fp32: logits [n, V] (any float type), targets [n] (int64).
 
-    To be differentiated once: the gradient's memory is handed to the caller.
+    With a ``teacher``'s logits [n, V] the targets are (1 - share) of the true token and ``share``
+    of the teacher's distribution. To be differentiated once: the gradient's memory is handed to
+    the caller.
     """
-    return _TokenLoss.apply(logits, targets)
+    return _TokenLoss.apply(logits, targets, teacher, share)
+
+
+class Objective(nn.Module):
+    """A causal language model with its loss: rows [n, T + 1] -> summed nats of their targets.
+
+    ``teacher`` is the unpruned model that the logits are drawn towards, by ``share`` (0 to 1) of
+    the loss; None trains on the text alone.
+    """
+
+    def __init__(self, model: nn.Module, teacher: nn.Module | None = None, share: float = 0.0):
+        super().__init__()
+        self.model = model
+        self.aside = (teacher,)  # in a tuple: no part of what is trained, sharded or saved
+        self.share = share if teacher is not None else 0.0
+        config = model.config
+        large = config.vocab_size >= CHUNKED and config.model_type in PLAIN_HEADS
+        self.chunked = large and teacher is None
+
+    def forward(self, rows: Tensor) -> Tensor:
+        inputs, targets = rows[:, :-1], rows[:, 1:].flatten()
+        if self.chunked:
+            hidden = self.model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
+            return nn.functional.linear_cross_entropy(
+                hidden.flatten(0, 1),
+                self.model.get_output_embeddings().weight.to(hidden.dtype),
+                targets,
+                reduction="sum",
+                options=nn.LinearCrossEntropyOptions(),
+            )
+        logits = self.model(input_ids=inputs, use_cache=False).logits.flatten(0, 1)
+        (teacher,) = self.aside
+        if teacher is None:
+            return token_loss(logits, targets)
+        with torch.no_grad():
+            taught = teacher(input_ids=inputs, use_cache=False).logits.flatten(0, 1)
+        return token_loss(logits, targets, taught, self.share)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from p2law.errors import UserError
+from p2law.training import parallel
 
 
 class Masks:
@@ -31,7 +32,7 @@ class Masks:
                 raise UserError(
                     f"masks.safetensors: {name} has shape {tuple(mask.shape)}, the model {found}"
                 )
-            self.kept[name] = mask.to(weight.device, weight.dtype)
+            self.kept[name] = parallel.like(mask.to(weight.dtype), weight)
             self.weights.append(weight)
 
     @torch.no_grad()
@@ -53,5 +54,7 @@ class Masks:
         for (name, kept), weight in zip(self.kept.items(), self.weights, strict=True):
             moments = optimizer.state.get(weight, {})
             for what, tensor in {"weight": weight, **moments}.items():
-                if what != "step" and torch.any(tensor[kept == 0] != 0):
+                if what == "step":
+                    continue
+                if torch.any(parallel.local(tensor)[parallel.local(kept) == 0] != 0):
                     raise AssertionError(f"{name}: {what} is not zero where its mask is")

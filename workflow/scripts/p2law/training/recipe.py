@@ -29,6 +29,10 @@ class Recipe:
     """'fp32', or 'bf16' for compute in bfloat16 over fp32 master weights."""
     micro_rows: int | None = None
     """Rows of one forward and backward pass; None takes a process's whole share of the batch."""
+    trained_layers: int | None = None
+    """Train the output head and this many last layers only; None trains everything."""
+    distil: float = 0.0
+    """Share of the loss that draws the logits towards the unpruned model's; 0 trains on text."""
     tokens: int | None = None
     """Tokens of a base model's training; a post-training run has budgets instead."""
 
@@ -40,6 +44,7 @@ class Recipe:
             ("decay", 0.0, 1.0),
             ("weight_decay", 0.0, None),
             ("clip", 0.0, None),
+            ("distil", 0.0, 1.0),
         ):
             value = getattr(self, name)
             if value < low or (high is not None and value > high):

@@ -8,7 +8,8 @@ that is there already is not trained again.
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,52 +19,13 @@ from p2law import manifest
 from p2law.checkpoints import io
 from p2law.corpus.packed import Packed
 from p2law.errors import UserError
-from p2law.training import points, recipe, schedule, state
+from p2law.training import parallel, points, recipe, schedule, state
 from p2law.training.lease import Lease
-from p2law.training.loop import Loop
+from p2law.training.loop import Loop, Means
 from p2law.training.progress import Progress
+from p2law.training.saver import Saver
 from p2law.training.schedule import Leg
-from p2law.training.stop import Stop, Stopped
-
-SAVE_EVERY = 60.0
-"""Seconds between saved states, at least; twenty times a save's own duration where that is more."""
-
-
-class Saver:
-    """What happens between steps: progress and heartbeat, a state now and then, stopping."""
-
-    def __init__(
-        self, root: Path, identity: Mapping[str, str], lease: Lease, stop: Stop, progress: Progress
-    ):
-        self.root, self.identity = root, identity
-        self.lease, self.stop, self.progress = lease, stop, progress
-        self.leg: Leg | None = None
-        self.saved = time.monotonic()
-        self.every = SAVE_EVERY
-
-    def __call__(self, loop: Loop) -> None:
-        """After a step of ``self.leg``. Raises :class:`Stopped` once the state is saved."""
-        assert self.leg is not None
-        rate = self.leg.rate(loop.step - 1)
-        record = self.progress.record(
-            leg=self.leg.name, step=loop.step, loss=loop.losses[-1], learning_rate=rate
-        )
-        self.lease.beat(record)
-        reason = self.stop.wanted()
-        if reason or time.monotonic() - self.saved > self.every:
-            self.save(loop, self.root / self.leg.name)
-        if reason:
-            raise Stopped(f"{reason}: saved {self.leg.name} at step {loop.step}")
-
-    def save(self, loop: Loop, folder: Path, kept: int | None = state.KEPT) -> None:
-        """Write the loop's state into a leg's folder."""
-        began = time.monotonic()
-        extra = {"tokens": loop.step * loop.recipe.batch_tokens, "losses": list(loop.losses)}
-        state.write(
-            folder, loop.step, loop.tensors(), identity=self.identity, extra=extra, kept=kept
-        )
-        self.saved = time.monotonic()
-        self.every = max(SAVE_EVERY, 20.0 * (self.saved - began))
+from p2law.training.stop import Stop
 
 
 class Run:
@@ -80,7 +42,8 @@ class Run:
         trunk = 0
         if leg.origin is not None and self.at != leg.name:
             trunk = self._train(leg.origin, leg.start)
-            if leg.start not in state.steps(self.root / "forks"):
+            # Agreed on before it is written: a process must not see the others' new folder.
+            if self.loop.agree(leg.start not in state.steps(self.root / "forks")):
                 self.saver.save(self.loop, self.root / "forks", kept=None)
         return trunk, self._train(leg, target)
 
@@ -113,28 +76,26 @@ class Run:
 
 
 def posttrain(
-    spec: Mapping[str, Any], pruned: Path, corpus: Path, out: Path, limit: float | None = None
+    spec: Mapping[str, Any],
+    pruned: Path,
+    corpus: Path,
+    out: Path,
+    limit: float | None = None,
+    means: Means = Means(),  # noqa: B008 - frozen
+    teacher: Path | None = None,
 ) -> None:
     """Train a run to all its budgets that are not there yet, and write their points.
 
     ``pruned`` and ``corpus`` are manifests, ``out`` the run's folder, ``limit`` seconds of wall
-    clock. Raises :class:`Stopped` where a signal or the limit ended it, with its state saved.
+    clock, ``means`` how it is computed, ``teacher`` the unpruned model's manifest where the
+    recipe distils. Raises
+    :class:`~p2law.training.stop.Stopped` where a signal or the limit ended it, its state saved.
     """
     asked = recipe.parse(spec["train"])
     root, records = out / "state" / spec["key"][:16], out / "state" / "points"
     inputs = {"pruned": pruned, "corpus": corpus}
-    budgets = {
-        asked.steps(int(tokens), "budgets"): (int(tokens), key)
-        for tokens, key in spec["budgets"].items()
-    }
-    plan = schedule.legs(
-        spec["schedule"],
-        budgets,
-        peak=asked.learning_rate,
-        warmup_steps=asked.warmup_tokens // asked.batch_tokens,
-        decay=asked.decay,
-    )
-    with Stop(limit) as stop, Lease(root / "lease.json") as lease:
+    plan, budgets = planned(spec, asked)
+    with Stop(limit) as stop, hold(root) as lease:
         todo = {
             steps: plan[steps]
             for steps, (tokens, key) in sorted(budgets.items())
@@ -142,27 +103,53 @@ def posttrain(
         }
         if not todo:
             return
-        state.sweep(root)
-        loop = _loop(spec, asked, pruned, corpus, max(todo))
+        loop = _loop(spec, asked, pruned, corpus, teacher, max(todo), means)
         progress = Progress(_work(root, todo), asked.batch_tokens)
-        run = Run(
-            loop,
-            Saver(root, identity(spec, pruned, corpus), lease, stop, progress),
-            rewinds=spec["schedule"] == "cosine",
-        )
+        saver = Saver(root, identity(spec, pruned, corpus), lease, stop, progress)
+        run = Run(loop, saver, rewinds=spec["schedule"] == "cosine")
         for steps, leg in todo.items():
             started, seconds = time.time(), loop.seconds
             trained = run.reach(leg, steps)
             tokens, key = budgets[steps]
-            results = _results(spec, asked, loop, trained, loop.seconds - seconds)
             point = {**spec, "key": key, "trunk": spec["key"], "budget": tokens}
             del point["budgets"]
-            folder, record = out / f"D{tokens}", records / f"{key}.json"
-            record.unlink(missing_ok=True)
-            _emit(folder, point, inputs, loop, results, started)
-            assert points.settled(folder, record, key, inputs)
-            if leg.stop == steps and leg.origin is not None:
+            results = _results(spec, asked, loop, trained, loop.seconds - seconds)
+            _emit(out / f"D{tokens}", records, point, inputs, loop, results, started)
+            if lease and leg.stop == steps and leg.origin is not None:
                 shutil.rmtree(root / leg.name, ignore_errors=True)
+            loop.accelerator.wait_for_everyone()
+
+
+def planned(
+    spec: Mapping[str, Any], asked: recipe.Recipe
+) -> tuple[dict[int, Leg], dict[int, tuple[int, str]]]:
+    """The leg of each budget, and the budgets' (tokens, key), both by the budget's steps."""
+    budgets = {
+        asked.steps(int(tokens), "budgets"): (int(tokens), key)
+        for tokens, key in spec["budgets"].items()
+    }
+    legs = schedule.legs(
+        spec["schedule"],
+        budgets,
+        peak=asked.learning_rate,
+        warmup_steps=asked.warmup_tokens // asked.batch_tokens,
+        decay=asked.decay,
+    )
+    return legs, budgets
+
+
+@contextmanager
+def hold(root: Path) -> Iterator[Lease | None]:
+    """The lease of a run's state for the process that writes, None for the others.
+
+    What interrupted saves left behind is swept away once the lease is held.
+    """
+    if not parallel.is_main():
+        yield None
+        return
+    with Lease(root / "lease.json") as lease:
+        state.sweep(root)
+        yield lease
 
 
 def identity(spec: Mapping[str, Any], start: Path | None, corpus: Path) -> dict[str, str]:
@@ -175,14 +162,32 @@ def identity(spec: Mapping[str, Any], start: Path | None, corpus: Path) -> dict[
 
 
 def _loop(
-    spec: Mapping[str, Any], asked: recipe.Recipe, pruned: Path, corpus: Path, steps: int
+    spec: Mapping[str, Any],
+    asked: recipe.Recipe,
+    pruned: Path,
+    corpus: Path,
+    teacher: Path | None,
+    steps: int,
+    means: Means,
 ) -> Loop:
-    """The pruned model and its corpus, ready to train."""
+    """The pruned model, its corpus and its teacher, ready to train."""
     packed = Packed(corpus.parent)
     check_corpus(packed, spec["sequence_length"])
-    model = io.load(pruned.parent)
-    masks = io.load_masks(pruned.parent)
-    return Loop(model, packed, asked, seed=spec["seed"], steps=steps, masks=masks)
+    if (teacher is None) != (asked.distil == 0.0):
+        raise UserError(
+            f"train.distil: {asked.distil} with teacher {teacher}; a share above 0 needs the"
+            " unpruned model (--teacher), a share of 0 takes none"
+        )
+    return Loop(
+        io.load(pruned.parent),
+        packed,
+        asked,
+        seed=spec["seed"],
+        steps=steps,
+        masks=io.load_masks(pruned.parent),
+        teacher=io.load(teacher.parent) if teacher else None,
+        means=means,
+    )
 
 
 def _work(root: Path, todo: Mapping[int, Leg]) -> int:
@@ -241,16 +246,22 @@ def check_corpus(packed: Packed, sequence_length: int) -> None:
 
 def _emit(
     folder: Path,
+    records: Path,
     point: Mapping[str, Any],
     inputs: Mapping[str, Path],
     loop: Loop,
     results: Mapping[str, Any],
     started: float,
 ) -> None:
-    """Write a point's checkpoint, masks and, last, its manifest."""
+    """Write a point's checkpoint, masks, manifest and record, in this order."""
     loop.masks.check(loop.optimizer)
+    model = parallel.gathered(loop.model)
+    if not parallel.is_main():
+        return
+    record = records / f"{point['key']}.json"
+    record.unlink(missing_ok=True)
     (folder / manifest.NAME).unlink(missing_ok=True)
-    files = io.save(loop.model, folder)
+    files = io.save(model, folder)
     masks = inputs["pruned"].parent / io.MASKS
     if masks.exists():
         shutil.copyfile(masks, folder / io.MASKS)
@@ -264,3 +275,4 @@ def _emit(
         results=results,
         started=started,
     )
+    assert points.settled(folder, record, point["key"], inputs)

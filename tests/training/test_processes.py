@@ -1,0 +1,77 @@
+"""Several processes (gloo, on the CPU): same losses as one, resumed on another number."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2law import manifest
+from p2law.training import run
+
+SCRIPT = Path(run.__file__).parents[2] / "posttrain.py"
+BATCH = 128
+
+
+def command(spec, pruned, corpus, out, *options):
+    parts = [sys.executable, SCRIPT, "--spec", json.dumps(spec), "--pruned", pruned]
+    return [str(part) for part in [*parts, "--corpus", corpus, "--out", out, *options]]
+
+
+def losses(out, steps):
+    path = out / f"D{steps * BATCH}" / "manifest.json"
+    return manifest.verify_files(path)["results"]["last_losses"]
+
+
+@pytest.mark.parametrize("options", [(), ("--shard",)], ids=["ddp", "fsdp2"])
+def test_two_processes_train_as_one(tmp_path, corpus, sparse, spec, options):
+    asked = spec([8, 16])
+    run.posttrain(asked, sparse, corpus, tmp_path / "one")
+    two = command(asked, sparse, corpus, tmp_path / "two", "--processes", "2", *options)
+    done = subprocess.run(two, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for steps in (8, 16):
+        # fp32 sums in another order, through Adam; nats of about 4.
+        np.testing.assert_allclose(
+            losses(tmp_path / "two", steps), losses(tmp_path / "one", steps), atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("first", [("--processes", "2", "--shard"), ("--processes", "1")])
+def test_resumes_on_another_number_of_processes(tmp_path, corpus, sparse, spec, first):
+    """The run of 8 steps leaves a fork; the budget of 16 goes on from it, however sharded."""
+    second = ("--processes", "1") if "2" in first else ("--processes", "2", "--shard")
+    for budgets, options in (([8], first), ([8, 16], second)):
+        part = command(spec(budgets), sparse, corpus, tmp_path / "out", *options)
+        done = subprocess.run(part, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    run.posttrain(spec([8, 16]), sparse, corpus, tmp_path / "one")
+    np.testing.assert_allclose(
+        losses(tmp_path / "out", 16), losses(tmp_path / "one", 16), atol=1e-5
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stop", "lost"])
+def test_a_signal_or_a_lost_process_ends_all(tmp_path, corpus, pruned, spec, number):
+    """SIGTERM to the launcher: code 75. One process killed: the others end, the code says so."""
+    out = tmp_path / "out"
+    many = command(spec([120]), pruned, corpus, out, "--processes", "2")
+    launcher = subprocess.Popen(many, stderr=subprocess.PIPE, text=True)
+    held = out / "state" / "trunk" / "lease.json"
+    while launcher.poll() is None and not held.exists():
+        time.sleep(0.01)
+    if number == signal.SIGTERM:
+        launcher.send_signal(number)
+    else:
+        os.kill(json.loads(held.read_text())["pid"], number)
+    _, message = launcher.communicate(timeout=120)
+    assert launcher.returncode == (75 if number == signal.SIGTERM else 137), message
+    done = subprocess.run(many, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(losses(out, 120)) == 32
