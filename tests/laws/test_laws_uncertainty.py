@@ -88,7 +88,7 @@ def test_sandwich_is_silent_with_few_runs():
 @pytest.mark.slow
 def test_run_level_intervals_cover_the_truth():
     """200 simulated studies: 95 % intervals of exponents cover 90 to 99 % of the truth."""
-    covered = {name: 0 for name in ("beta", "gamma", "delta")}
+    covered = dict.fromkeys(("beta", "gamma", "delta"), 0)
     for seed in range(200):
         table = drawn(seed)
         found = fit(registry.get("p2"), table, restarts=4)

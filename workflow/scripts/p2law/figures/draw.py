@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from p2law.figures import runs, style, tokens
+from p2law.figures import constants, contours, errors, runs, style, tokens
 from p2law.figures.data import Data
 from p2law.figures.names import FIGURES
 from p2law.manifest import write_text
@@ -11,6 +11,13 @@ DRAW = {
     "curves": runs.curves,
     "predicted": runs.predicted,
     "tokens": tokens.tokens,
+    "holdouts": errors.holdouts,
+    "comparison": errors.comparison,
+    "residuals": errors.residuals,
+    "contours": contours.contours,
+    "constants": constants.constants,
+    "profiles": constants.profiles,
+    "restarts": constants.restarts,
 }
 
 

@@ -4,4 +4,11 @@ FIGURES = {
     "curves": "Loss against post-training tokens, measured and fitted, run by run",
     "predicted": "Predicted against measured loss, with a band of 1 %",
     "tokens": "Post-training tokens worth buying, against pruning rate and size",
+    "holdouts": "Losses not seen by the law: later budgets, largest size, highest rate, a method",
+    "comparison": "Held-out error of every form of the law",
+    "residuals": "Residuals against tokens, size and rate",
+    "contours": "Equal loss over tokens and size, at each rate",
+    "constants": "Constants of the P² law with 95 % run-level intervals",
+    "profiles": "Profiles of the P² exponents: flat where the study does not determine them",
+    "restarts": "Where the restarts of the P² fit end",
 }

@@ -27,8 +27,7 @@ def curves(data: Data) -> tuple[Figure, pd.DataFrame]:
             rows += _curves_panel(panel, data, (family, method), here)
             budgets = np.sort(here["D"].unique())
             shown = budgets if len(budgets) <= 6 else budgets[:: len(budgets) // 5]
-            panel.set_xticks(shown, [style.count(d) for d in shown])
-            panel.minorticks_off()
+            style.log_ticks(panel, shown)
             panel.axhline(here["L0"].iloc[0], color="0.4", linewidth=0.8, linestyle=(0, (1, 2)))
             if i == 0:
                 panel.set_title(f"{here['model'].iloc[0]}: {style.count(size)} parameters")

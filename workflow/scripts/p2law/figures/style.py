@@ -53,6 +53,13 @@ def panels(rows: int, columns: int, *, height: float = 2.0, width: float = WIDTH
     return figure, axes
 
 
+def log_ticks(axes: Axes, values) -> None:
+    """A logarithmic x axis with a tick at each of these values and nowhere else."""
+    axes.set_xscale("log")
+    axes.set_xticks(values, [count(v) for v in values])
+    axes.minorticks_off()
+
+
 def empty(axes: Axes, text: str) -> None:
     """Say in a panel why it shows nothing."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", wrap=True)
@@ -63,6 +70,10 @@ def empty(axes: Axes, text: str) -> None:
 def save(figure: Figure, folder: Path, name: str) -> list[str]:
     """Write ``name.pdf`` and ``name.png``; returns the two names."""
     png, pdf = io.BytesIO(), io.BytesIO()
+    # The layout is solved once for both files: it costs more than drawing.
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     FigureCanvasPdf(figure)
     figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "ModDate": None})
     FigureCanvasAgg(figure)

@@ -105,6 +105,12 @@ def fit(
     found = search(problem, float(threshold), signs, restarts)
     best = np.argsort(found.objective, kind="stable")[:5]
     phi, value = _polish(problem, found.phi[best], float(threshold), signs)
+    for _ in range(3):  # where most points are outliers one round may stop early
+        again = minimise(problem, phi[None], delta=float(threshold), signs=signs)
+        moved, lower = _polish(problem, again.phi, float(threshold), signs)
+        if not lower < value * (1 - 1e-10):
+            break
+        phi, value = moved, lower
     starts = found.objective
     if objective == "lad":
         phi, value = _polish_lad(problem, phi, signs)

@@ -175,7 +175,7 @@ def _price(laws, variant, fit, rule, level, best, answers, flops_per_hour, cost)
         status = "out of reach at any budget"
     elif tokens == 0:
         status = "already there"
-    elif not laws.budgets[0] / 10 <= tokens <= laws.budgets[1] * 10:
+    elif tokens < laws.budgets[0] / 10 or tokens > laws.budgets[1] * 10:
         status = "beyond the data"
     loss = flops = hours = None
     if tokens is not None:
@@ -217,7 +217,7 @@ def best_choices(
     found = []
     for variant in variants:
         fit = laws.fit(variant, form)
-        if fit is None or (parameters is not None and variant.N > parameters):
+        if fit is None or (parameters is not None and parameters < variant.N):
             continue
         tokens = flops / cost(variant.N, 1.0)
         best, several = laws.curves(variant, fit)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from p2law.laws.engine import minimise
+from p2law.laws.engine import Minimum, minimise
 from p2law.laws.fit import RANK, Fit
 from p2law.laws.problem import Array
 
@@ -99,11 +99,7 @@ def _profile(fit: Fit, name: str, at: int, width: float, limit: float, steps: in
         values = np.unique(np.r_[np.linspace(low, high, steps), fit.phi[at]])
         starts = np.repeat(fit.phi[None], len(values), axis=0)
         starts[:, at] = values
-        held = np.arange(fit.problem.size) == at
-        ended = minimise(
-            fit.problem, starts, delta=fit.delta, signs=fit.signs, held=held, tolerance=1e-8,
-            max_steps=60,
-        )  # fmt: skip
+        ended = _descend(fit, starts, at)
         bounded = [
             ended.objective[0] > limit or low == exponent.low,
             ended.objective[-1] > limit or high == exponent.high,
@@ -118,6 +114,31 @@ def _profile(fit: Fit, name: str, at: int, width: float, limit: float, steps: in
     if last < len(values) - 1:
         right = _cross(values, ended.objective, last, last + 1, limit)
     return Profile(name, values, ended.objective, limit, left, right)
+
+
+def _descend(fit: Fit, starts: Array, at: int) -> Minimum:
+    """Ends [m] with one constant held; neighbours' ends are tried as starts until none helps."""
+    held = np.arange(fit.problem.size) == at
+
+    def end(phi: Array) -> Minimum:
+        return minimise(
+            fit.problem, phi, delta=fit.delta, signs=fit.signs, held=held, tolerance=1e-7,
+            max_steps=40,
+        )  # fmt: skip
+
+    found = end(starts)
+    for _ in range(8):
+        moved = False
+        for shift in (1, -1):
+            phi = np.roll(found.phi, shift, axis=0)
+            phi[:, at] = starts[:, at]
+            other = end(phi)
+            better = other.objective < found.objective * (1 - 1e-4)
+            found.phi[better], found.objective[better] = other.phi[better], other.objective[better]
+            moved |= bool(better.any())
+        if not moved:
+            break
+    return found
 
 
 def _cross(x: Array, y: Array, i: int, j: int, level: float) -> float:

@@ -1,0 +1,102 @@
+"""Every figure: drawn, reproducible to the byte, its numbers beside it, no global state."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from p2law import manifest
+from p2law.figures.draw import DRAW
+from p2law.figures.names import FIGURES
+from p2law.laws import simulate
+
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+
+
+def run(*command: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *map(str, command)], cwd=SCRIPTS, capture_output=True, text=True
+    )
+
+
+def study(folder: Path, rows: pd.DataFrame) -> Path:
+    """tables/ and law/ of a study, as the rules write them."""
+    tables = folder / "tables"
+    tables.mkdir()
+    rows.drop(columns=["rho", "run_given"]).to_parquet(tables / "losses.parquet")
+    manifest.write_manifest(
+        tables, stage="tables", spec={"key": "t"}, inputs={}, files=["losses.parquet"],
+        results={}, started=time.time(),
+    )  # fmt: skip
+    spec = {"key": "l", "forms": ["p2", "damage_rectified", "chinchilla"], "bootstrap": 20}
+    done = run(
+        "fit.py", tables / "losses.parquet", "--spec", json.dumps(spec), "--out", folder / "law"
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def draw(folder: Path, out: str) -> Path:
+    done = run(
+        "figures.py", "--spec", '{"key": "f"}', "--law", folder / "law/manifest.json",
+        "--tables", folder / "tables/manifest.json", "--out", folder / out,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder / out
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    return study(tmp_path_factory.mktemp("study"), simulate.study())
+
+
+def test_names_and_functions_match():
+    assert list(DRAW) == list(FIGURES)
+
+
+def test_names_import_nothing_heavy():
+    code = "import sys, p2law.figures.names; print([m for m in sys.modules if 'matplot' in m])"
+    assert run("-c", code + "; assert 'pandas' not in sys.modules").stdout.strip() == "[]"
+
+
+def test_every_figure_twice_gives_the_same_bytes(whole):
+    first, second = draw(whole, "figures"), draw(whole, "again")
+    for name in FIGURES:
+        for ending in ("pdf", "png", "csv"):
+            one, two = (f / f"{name}.{ending}" for f in (first, second))
+            assert one.stat().st_size > 0
+            assert digest(one) == digest(two), one.name
+    written = manifest.verify_files(first / "manifest.json")
+    assert len(written["files"]) == 3 * len(FIGURES)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_csv_holds_the_measured_losses(whole):
+    out = draw(whole, "figures")
+    shown = pd.read_csv(out / "curves.csv").query("series == 'measured'")
+    assert sorted(shown["loss"]) == sorted(simulate.study()["loss"])
+
+
+def test_a_tiny_study_still_has_every_figure(tmp_path):
+    rows = simulate.study()
+    rows = rows[(rows["N0"] < 9e5) & (rows["D"] < 4e4) & (rows["rho"] < 0.2)]
+    out = draw(study(tmp_path, rows), "figures")
+    assert all((out / f"{name}.png").exists() for name in FIGURES)
+
+
+def test_drawing_leaves_no_pyplot_behind(whole):
+    code = (
+        "import sys; from pathlib import Path; from p2law.figures import data, draw;"
+        f"d = data.read(Path(r'{whole}/tables/manifest.json'), Path(r'{whole}/law/manifest.json'));"
+        f"draw.draw_all(d, Path(r'{whole}/third')); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
