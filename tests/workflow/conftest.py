@@ -1,5 +1,6 @@
 """One finished tiny study, made once by real Snakemake, and copies of it to change and ask."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "config.yaml", "workflow", "studies", "envs")
 STUDY = "studies/tiny.yaml"
+
+
+def environment() -> dict[str, str]:
+    """This process's, with the environment that holds this Python first on PATH, as jobs need."""
+    here = str(Path(sys.executable).parent)
+    return os.environ | {"PATH": os.pathsep.join([here, os.environ["PATH"]])}
 
 
 @dataclass
@@ -28,6 +35,7 @@ class Checkout:
         return subprocess.run(
             [*command, *words],
             cwd=self.folder,
+            env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

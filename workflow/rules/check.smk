@@ -2,6 +2,7 @@
 the folders, packages and the profile are looked at) and cost (what the study will take).
 """
 
+from p2law.study.cluster import check_jobs, read_partitions
 from p2law.study.profile import check_profile
 
 # Every rule is known here, since this file is included last; the jobs' own parse need not look.
@@ -13,6 +14,18 @@ if workflow.is_main_process:
         )
     except UserError as error:
         raise WorkflowError(str(error)) from None
+
+
+# Not called by a dry run, nor when a job parses this file: what Slurm itself would refuse.
+onstart:
+    if workflow.executor_plugin.name == "slurm":
+        jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+        try:
+            check_jobs(
+                [(job.rule.name, job.resources) for job in jobs], read_partitions()
+            )
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
 
 
 rule check:

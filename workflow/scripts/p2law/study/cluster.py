@@ -1,0 +1,103 @@
+"""What Slurm would refuse or never start, said before the first job is submitted."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from p2law.errors import UserError
+
+PLACEHOLDER = "SET-"
+"""What the names in slurm/profile.yaml begin with until someone sets them."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one kind of node of a partition offers to a job; minutes is None without a limit."""
+
+    cpus: int
+    memory_mb: int
+    gpus: int
+    minutes: float | None
+
+
+def read_partitions() -> dict[str, list[Node]]:
+    """Ask ``sinfo`` for partitions and nodes; :class:`UserError` where there is no Slurm."""
+    if not shutil.which("sinfo"):
+        raise UserError(
+            "no Slurm here: 'sinfo' is not on PATH. Start this on a cluster's login node,"
+            " or leave out --profile slurm to run on this machine"
+        )
+    command = ["sinfo", "--noheader", "--Node", "--format=%R|%c|%m|%G|%l"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"Slurm does not answer: sinfo says {done.stderr.strip()!r}")
+    return parse_partitions(done.stdout)
+
+
+def parse_partitions(text: str) -> dict[str, list[Node]]:
+    """Read lines ``partition|cpus|memory MB|gres|time limit`` as ``sinfo`` prints them."""
+    partitions: dict[str, list[Node]] = {}
+    for line in text.split("\n"):
+        if line.strip():
+            name, cpus, memory, gres, limit = line.strip().split("|")
+            gpus = sum(int(n) for n in re.findall(r"\bgpu:(?:[^:,(]+:)?(\d+)", gres))
+            node = Node(int(cpus.rstrip("+")), int(memory.rstrip("+")), gpus, _minutes(limit))
+            partitions.setdefault(name, []).append(node)
+    return partitions
+
+
+def check_jobs(
+    jobs: Iterable[tuple[str, Mapping[str, Any]]], partitions: Mapping[str, list[Node]]
+) -> None:
+    """Raise :class:`UserError` when a job's account, partition or size cannot be had.
+
+    ``jobs`` holds (rule, resources with ``_cores``) of what is to be submitted.
+    """
+    for rule, resources in jobs:
+        for name in ("slurm_account", "slurm_partition"):
+            if str(resources.get(name, "")).startswith(PLACEHOLDER):
+                raise UserError(
+                    f"{name} of rule {rule} is still {resources[name]}:"
+                    " set it in the profile (slurm/profile.yaml)"
+                )
+        partition = resources.get("slurm_partition")
+        if partition is None:
+            continue
+        if partition not in partitions:
+            raise UserError(
+                f"slurm_partition of rule {rule} is {partition!r}; sinfo knows"
+                f" {', '.join(sorted(partitions))}. Set it in the profile (slurm/profile.yaml)"
+            )
+        _check_size(rule, resources, partition, partitions[partition])
+
+
+def _check_size(rule: str, resources: Mapping[str, Any], partition: str, nodes: list[Node]) -> None:
+    """Compare one job with the largest of each that a partition's nodes offer."""
+    share = int(resources.get("nodes", 1) or 1)
+    wants = {
+        "gpu": (-(-int(resources.get("gpu", 0) or 0) // share), max(n.gpus for n in nodes)),
+        "mem_mb": (int(resources.get("mem_mb", 0) or 0), max(n.memory_mb for n in nodes)),
+        "threads": (int(resources.get("_cores", 1) or 1), max(n.cpus for n in nodes)),
+    }
+    limits = [n.minutes for n in nodes]
+    if None not in limits:
+        wants["runtime"] = (int(resources.get("runtime", 0) or 0), max(limits))
+    for name, (wanted, most) in wants.items():
+        if wanted > most:
+            raise UserError(
+                f"rule {rule} asks for {name} {wanted} on a node; partition {partition} has at"
+                f" most {most:.0f}. Choose another partition or set-resources in the profile"
+            )
+
+
+def _minutes(limit: str) -> float | None:
+    """Slurm's [days-]hours:minutes:seconds, minutes:seconds or 'infinite'."""
+    if limit == "infinite":
+        return None
+    days, _, clock = limit.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    seconds = sum(part * 60**power for power, part in enumerate(reversed(parts)))
+    return int(days or 0) * 1440 + seconds / 60
