@@ -118,10 +118,13 @@ def prune(name: str, base: Path, corpus: Path, out: Path) -> str:
     subprocess.run(command, check=True)
     seconds = time.perf_counter() - started
     record = manifest.read_manifest(out / "x" / manifest.NAME)
-    peak = manifest.read_manifest(out / manifest.NAME)["provenance"]["peak_memory_bytes"]
+    spent = manifest.read_manifest(out / manifest.NAME)["provenance"]
     shutil.rmtree(out)
     rate = record["results"]["rate"]
-    return f"{name:15} rate {rate:.4f}  {seconds:7.1f} s  peak {peak / 2**30:5.2f} GiB"
+    peak, busy = spent["peak_memory_bytes"] / 2**30, spent["cpu_seconds"]
+    return (
+        f"{name:15} rate {rate:.4f}  {seconds:7.1f} s wall  {busy:7.1f} s CPU  peak {peak:5.2f} GiB"
+    )
 
 
 def main() -> None:
