@@ -97,15 +97,15 @@ def test_one_more_rate_runs_only_that_rate(finished):
 def test_one_more_size_runs_only_that_size(finished):
     block = "      tiny-24:\n"
     size = (
-        "      tiny-32:\n        source: pretrain\n        tokens: 65_536\n        config:"
-        " {hidden_size: 32, intermediate_size: 96, num_attention_heads: 2,"
+        "      tiny-20:\n        source: pretrain\n        tokens: 65_536\n        config:"
+        " {hidden_size: 20, intermediate_size: 56, num_attention_heads: 2,"
         " num_key_value_heads: 1}\n"
     )
     finished.study(block, size + block)
     planned = finished.planned()
-    assert planned["base"] == {"train or fetch tiny-32"}
+    assert planned["base"] == {"train or fetch tiny-20"}
     assert all(
-        "tiny-32" in job for stage in ("prune", "posttrain", "evaluate") for job in planned[stage]
+        "tiny-20" in job for stage in ("prune", "posttrain", "evaluate") for job in planned[stage]
     )
     assert "corpus" not in planned
 
@@ -118,7 +118,7 @@ def test_another_seed_runs_only_that_seed(finished):
 
 
 def test_another_evaluation_set_retrains_nothing(finished):
-    finished.study("tokens: 8192", "tokens: 4096")
+    finished.study("evaluate:\n  tokens: 8192", "evaluate:\n  tokens: 4096")
     planned = finished.planned()
     assert planned.keys() == AFTER_EVALUATION
     assert planned["evaluate"] == GROUPS | {f"{model} base" for model in MODELS}

@@ -58,16 +58,14 @@ wildcard_constraints:
 
 def upstream(path):
     """An input whose age does not matter unless this invocation remakes it."""
-    return (
-        str(path)
-        if str(path) in STALE or not Path(path).exists()
-        else ancient(str(path))
-    )
+    path = str(path)
+    return path if path in STALE or not Path(path).exists() else ancient(path)
 
 
-def kept(path):
-    """An input whose remaking alone is no reason to train again: the spec's key is."""
-    return ancient(str(path))
+def kept(path, *outputs):
+    """An input whose remaking alone is no reason to train again: a stale output is."""
+    stale_outputs = [output for output in outputs if str(output) in STALE]
+    return str(path) if stale_outputs else ancient(str(path))
 
 
 def family_of(wildcards):
@@ -100,16 +98,33 @@ def megabytes(memory):
 
 def base_input(wildcards):
     """Only a model that is trained here needs the corpus."""
-    source = STUDY.models[wildcards.model].settings.source
-    return (
-        [kept(STUDY.corpus_manifest(family_of(wildcards)))]
-        if source == "pretrain"
-        else []
-    )
+    if STUDY.models[wildcards.model].settings.source != "pretrain":
+        return []
+    corpus = STUDY.corpus_manifest(family_of(wildcards))
+    return [kept(corpus, STUDY.base_manifest(wildcards.model))]
 
 
 def base_flops(wildcards):
     return 3 * COSTS.model_flops(wildcards.model) * COSTS.base_tokens(wildcards.model)
+
+
+def prune_input(wildcards):
+    """A base and the corpus that holds its calibration windows."""
+    output = STUDY.pruned_manifest(wildcards.model, wildcards.method)
+    corpus = STUDY.corpus_manifest(family_of(wildcards))
+    return {
+        "base": kept(STUDY.base_manifest(wildcards.model), output),
+        "corpus": kept(corpus, output),
+    }
+
+
+def posttrain_input(wildcards):
+    """A method's pruned checkpoints and the corpus."""
+    run = run_of(wildcards)
+    outputs = [STUDY.point_manifest(run, D) for D in STUDY.budgets]
+    pruned = STUDY.pruned_manifest(wildcards.model, run.variant.method)
+    corpus = STUDY.corpus_manifest(family_of(wildcards))
+    return {"pruned": kept(pruned, *outputs), "corpus": kept(corpus, *outputs)}
 
 
 def run_of(wildcards):

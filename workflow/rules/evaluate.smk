@@ -7,7 +7,7 @@ tables/ losses.parquet, losses.csv, coverage.csv. Checkpoints evaluated before a
 rule evaluate:
     input:
         checkpoints=evaluate_input,
-        corpus=lambda wc: kept(STUDY.corpus_manifest(family_of(wc))),
+        corpus=lambda wc: upstream(STUDY.corpus_manifest(family_of(wc))),
     output:
         f"{STUDY.root}/evaluated/{{model}}/{{group}}/manifest.json",
     log:

@@ -6,10 +6,7 @@ checkpoint. One job a run: a trunk with a decay branch at each budget; its state
 
 rule posttrain:
     input:
-        pruned=lambda wc: kept(
-            STUDY.pruned_manifest(wc.model, run_of(wc).variant.method)
-        ),
-        corpus=lambda wc: kept(STUDY.corpus_manifest(family_of(wc))),
+        unpack(posttrain_input),
     output:
         expand(
             f"{STUDY.root}/posttrained/{{{{model}}}}/{{{{run}}}}/D{{budget}}/manifest.json",

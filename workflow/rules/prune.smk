@@ -6,8 +6,7 @@ method, since a process starts in seconds and calibration is shared; finished ra
 
 rule prune:
     input:
-        base=lambda wc: kept(STUDY.base_manifest(wc.model)),
-        corpus=lambda wc: kept(STUDY.corpus_manifest(family_of(wc))),
+        unpack(prune_input),
     output:
         f"{STUDY.root}/pruned/{{model}}/{{method}}/manifest.json",
     log:

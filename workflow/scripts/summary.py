@@ -47,7 +47,10 @@ def laws(law: dict[str, Any]) -> str:
     fields = ("r2", "mean_abs_rel_error", "asd_nats_per_1e6_tokens", "aicc")
     health = table(
         "Fit of every form, by method",
-        ["family", "method", "form", *fields, "rank", "constants", "converged"],
+        [
+            *("family", "method", "form", "R²", "mean relative error", "ASD (nats per 1e6 tokens)"),
+            *("AICc", "rank", "constants", "converged"),
+        ],
         [
             [
                 *(fit[k] for k in ("family", "method", "form")),
@@ -80,7 +83,11 @@ def holdouts(law: dict[str, Any]) -> str:
     fields += ("covered", "interval_width", "identified")
     return table(
         "Held-out errors: the split's points were not fitted",
-        ["family", "method", "split", "held out", "form", *fields],
+        [
+            *("family", "method", "split", "held out", "form", "mean relative error"),
+            *("signed error", "ASD (nats per 1e6 tokens)", "share inside the interval"),
+            *("width of the interval", "identified"),
+        ],
         [
             [
                 *(row[k] for k in ("family", "method", "split", "held", "form")),

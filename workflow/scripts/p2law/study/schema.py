@@ -39,6 +39,11 @@ def _count(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _flag(value: Any) -> Any:
+    """Snakemake hands ``--config partial=true`` on as text."""
+    return {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
+
+
 Real = Annotated[float, BeforeValidator(_number)]
 Count = Annotated[int, BeforeValidator(_count), Field(ge=1)]
 Share = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)]
@@ -241,7 +246,7 @@ class Hardware(Section):
     device: Literal["cpu", "cuda"] = "cpu"
     gpu: str = Field("H100", description="GPU model assumed by cost")
     mfu: Share = Field(0.35, description="share of the GPU's peak that cost assumes")
-    gflops: Real = Field(30.0, gt=0, description="sustained GFLOP/s of a core that cost assumes")
+    gflops: Real = Field(40.0, gt=0, description="sustained GFLOP/s of a core that cost assumes")
 
 
 class Settings(Section):
@@ -257,7 +262,9 @@ class Settings(Section):
     evaluate: Evaluate
     law: Law = Law()
     hardware: Hardware = Hardware()
-    partial: bool = Field(False, description="tables, law and figures from the finished runs only")
+    partial: Annotated[bool, BeforeValidator(_flag)] = Field(
+        False, description="tables, law and figures from the finished runs only"
+    )
 
 
 def read(config: Mapping[str, Any], origin: str) -> Settings:
