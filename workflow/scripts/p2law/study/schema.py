@@ -41,7 +41,7 @@ def _count(value: Any) -> Any:
 
 def _flag(value: Any) -> Any:
     """Snakemake hands ``--config partial=true`` on as text."""
-    return {"true": True, "false": False}.get(value.lower()) if isinstance(value, str) else value
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
 Real = Annotated[float, BeforeValidator(_number)]
@@ -222,7 +222,7 @@ class Posttrain(Train):
 class Evaluate(Section):
     """The held-out loss; changing it retrains nothing."""
 
-    tokens: Count = Field(description="validation tokens, whole rows from the split's start")
+    tokens: Count = Field(description="validation tokens, whole rows drawn over the split")
     batch_rows: Count = Field(16, description="rows at once; does not change the loss")
 
 
