@@ -74,7 +74,7 @@ def test_units_of_parameters_and_tokens_change_nothing():
     found = fit(registry.get("p2"), rows)
     scaled = fit(registry.get("p2"), rows.assign(N0=rows["N0"] / 1e6, D=rows["D"] / 1e9))
     assert scaled.objective == pytest.approx(found.objective, rel=1e-9)
-    for name in ("alpha", "beta", "gamma", "delta"):
+    for name in {"alpha", "beta", "gamma", "delta"} - set(found.unidentified):
         assert scaled.constants[name] == pytest.approx(found.constants[name], rel=1e-4)
 
 

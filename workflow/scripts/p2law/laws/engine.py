@@ -116,14 +116,25 @@ def _step(problem, phi, delta, weights, damping, low, high, held) -> Array:
     newton = across @ (jacobian * curvature[..., None])
     metric = across @ (jacobian * reweight[..., None]) if np.isfinite(delta) else newton
     frozen = ((phi <= low) & (gradient > 0)) | ((phi >= high) & (gradient < 0)) | held
-    step = _solve(newton, metric, gradient, damping, frozen, problem.K)
+    none = np.zeros_like(phi)
+    step = _solve(newton, metric, gradient, damping, frozen, none, problem.K)
+    # Clipping alone would leave the others a step that counts on what was clipped: constants that
+    # would cross a bound go to it, and the rest is solved again knowing that.
+    for _ in range(2):
+        reached = np.clip(phi - step, low, high)
+        crossed = (reached != phi - step) & ~frozen
+        if not crossed.any():
+            break
+        fixed = np.where(crossed, phi - reached, 0.0)
+        step = _solve(newton, metric, gradient, damping, frozen | crossed, fixed, problem.K)
     trial = np.clip(phi - step, low, high)
     if problem.K == 0:
         return trial
     return _solve_amplitudes(problem, trial, delta, weights, low)
 
 
-def _solve(newton, metric, gradient, damping, frozen, K) -> Array:
+def _solve(newton, metric, gradient, damping, frozen, fixed, K) -> Array:
+    """Damped step; frozen constants move by ``fixed`` and the others allow for it."""
     scale = np.sqrt(np.einsum("rpp->rp", metric))
     scale = np.where(scale > 0, scale, 1.0)
     outer = scale[:, :, None] * scale[:, None, :]
@@ -133,7 +144,8 @@ def _solve(newton, metric, gradient, damping, frozen, K) -> Array:
     system = system + np.minimum(damping, 1.0)[:, None, None] * metric
     system = system / (1.0 + np.minimum(damping, 1.0))[:, None, None]
     system[:, np.arange(P), np.arange(P)] += ridge
-    right = np.where(frozen, 0.0, gradient / scale)
+    right = gradient / scale - (system @ (fixed * scale)[..., None])[..., 0]
+    right = np.where(frozen, fixed * scale, right)
     system = np.where(frozen[:, :, None] | frozen[:, None, :], 0.0, system)
     system[:, np.arange(P), np.arange(P)] += np.where(frozen, 1.0, 0.0)
     return np.linalg.solve(system, right[..., None])[..., 0] / scale

@@ -150,12 +150,40 @@ def search(problem: Problem, delta: float, signs: str, restarts: int = KEPT) -> 
     found = minimise(
         small, grid(small, signs)[:restarts], delta=delta, signs=signs, max_steps=60, tolerance=1e-9
     )
+    _leave_corners(small, found, delta, signs)
     few = np.argsort(found.objective, kind="stable")[:5]
     refined = minimise(problem, found.phi[few], delta=delta, signs=signs)
     if small is not problem:
         return refined
     found.phi[few], found.objective[few] = refined.phi, refined.objective
     return found
+
+
+def _leave_corners(problem: Problem, found: Minimum, delta: float, signs: str) -> None:
+    """Move ends that stopped with an amplitude at zero, in place.
+
+    There the exponents that act through that term alone have no slope and may stand anywhere: a
+    corner that only looks like an optimum. Each such end tries other values of them.
+    """
+    names = list(problem.form.exponents)
+    for k, amplitude in enumerate(problem.form.amplitudes):
+        own = [problem.K + names.index(n) for n in forms.only_in(problem.form, amplitude)]
+        at = np.flatnonzero(found.phi[:, k] == 0.0)
+        if not own or not len(at):
+            continue
+        scale = np.abs(found.phi[at, : problem.K]).max(1)
+        for share in np.linspace(0.05, 0.95, 5):
+            starts = found.phi[at].copy()
+            starts[:, k] = 0.05 * scale
+            for j in own:
+                low, high = problem.form.exponents[names[j - problem.K]].start
+                starts[:, j] = low + share * (high - low)
+            ended = minimise(
+                problem, starts, delta=delta, signs=signs, max_steps=40, tolerance=1e-9
+            )
+            better = ended.objective < found.objective[at]
+            found.phi[at[better]] = ended.phi[better]
+            found.objective[at[better]] = ended.objective[better]
 
 
 def grid(problem: Problem, signs: str) -> Array:

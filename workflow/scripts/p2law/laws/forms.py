@@ -251,6 +251,16 @@ def _one_rate_a_model(frame: pd.DataFrame) -> bool:
     return frame.groupby("N0")["rho"].nunique().max() == 1
 
 
+def only_in(form: Form, amplitude: str) -> set[str]:
+    """Exponents that act through one amplitude's term and no other."""
+    used = {
+        name: {exponent for power in powers.values() for exponent in parse_power(power)}
+        for name, powers in form.terms.items()
+    }
+    rest = set().union(*(names for name, names in used.items() if name != amplitude))
+    return (used[amplitude] - rest) & set(form.exponents)
+
+
 def _exponents_only_on(form: Form, quantity: str, dropped: set[str]) -> set[str]:
     """Exponents that act on no other quantity than this one."""
     on_this: set[str] = set()
