@@ -9,10 +9,10 @@ from p2law.pruning import names
 
 
 class Rated(BaseModel):
-    """How to prune, and the rates asked for: shares of N0, or of the linear weights' entries.
+    """How to prune, and the rates asked for: shares of N0, rising.
 
-    ``prune`` holds the settings with all defaults (:func:`p2law.pruning.names.complete`). For
-    weight pruning a rate is the share of zeros in the pruned matrices; an n:m pattern fixes it.
+    ``prune`` holds the settings with all defaults (:func:`p2law.pruning.names.complete`). An n:m
+    pattern fixes its one rate, which is then the share of zeros in the pruned matrices.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
