@@ -3,7 +3,7 @@
 import pytest
 
 from p2law.errors import UserError
-from p2law.study.profile import check_profile
+from p2law.study.profile import check_gpu_cap, check_profile
 
 RULES = ("base", "posttrain")
 
@@ -23,3 +23,10 @@ def test_known_names_pass():
 def test_unknown_names_are_refused(overrides, words):
     with pytest.raises(UserError, match=words):
         check_profile(RULES, overrides)
+
+
+def test_a_gpu_cap_below_the_largest_job_is_refused():
+    check_gpu_cap(8, None)
+    check_gpu_cap(8, 8)
+    with pytest.raises(UserError, match="gpu = 4 .* needs 8"):
+        check_gpu_cap(8, 4)

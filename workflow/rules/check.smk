@@ -3,7 +3,7 @@ the folders, packages and the profile are looked at) and cost (what the study wi
 """
 
 from p2law.study.cluster import check_jobs, read_partitions
-from p2law.study.profile import check_profile
+from p2law.study.profile import check_gpu_cap, check_profile
 
 # Every rule is known here, since this file is included last; the jobs' own parse need not look.
 if workflow.is_main_process:
@@ -11,6 +11,10 @@ if workflow.is_main_process:
         check_profile(
             {rule.name for rule in workflow.rules} | {"check", "cost"},
             workflow.resource_settings.overwrite_resources,
+        )
+        check_gpu_cap(
+            max(COSTS.gpus(model, trained=True) for model in STUDY.models),
+            workflow.resource_settings.resources.get("gpu").value,
         )
     except UserError as error:
         raise WorkflowError(str(error)) from None

@@ -38,6 +38,18 @@ def check_profile(rules: Iterable[str], overrides: Mapping[str, Iterable[str]]) 
                 raise UserError(f"set-resources: {rule}: no resource {resource!r}{hint}")
 
 
+def check_gpu_cap(needed: int, cap: int | None) -> None:
+    """Raise :class:`UserError` when the profile's ``gpu`` cap is below what the largest job needs.
+
+    Snakemake would hand that job the cap without a word.
+    """
+    if cap is not None and needed > cap:
+        raise UserError(
+            f"resources: gpu = {cap} caps all jobs together, but the largest job needs {needed};"
+            " raise it in the profile (or --resources), or choose GPUs with more memory"
+        )
+
+
 def _nearest(name: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(allowed), n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(allowed)}"
