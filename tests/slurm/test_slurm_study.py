@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slurm
 
 def checkout(folder: Path) -> Path:
     """A copy of the working tree without results."""
+    folder.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         source = ROOT / part
         if source.is_dir():
