@@ -7,6 +7,7 @@ import torch
 from p2law.errors import UserError
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import Source
+from p2law.pruning.curvature import one_thread
 from p2law.pruning.statistics import Collector
 
 OWL_SPREAD, OWL_TIMES = 0.08, 5.0
@@ -52,7 +53,8 @@ def alpha(blocks: Blocks, _: Source | None, share: float) -> list[float]:
     for i in range(len(blocks)):
         names = [blocks.prefix(i) + name for name in blocks.arch.linear_weights()]
         weights = blocks.reader.read(names).values()
-        each = [hill_exponent(torch.linalg.svdvals(w.double()).square()) for w in weights]
+        with one_thread():
+            each = [hill_exponent(torch.linalg.svdvals(w.double()).square()) for w in weights]
         exponents.append(sum(each) / len(each))
     factors = [1 - ALPHA_SPREAD + x for x in _stretched(exponents, 2 * ALPHA_SPREAD)]
     mean = sum(factors) / len(factors)
