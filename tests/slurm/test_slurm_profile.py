@@ -40,15 +40,16 @@ def test_placeholders_are_loud():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(run_snakemake, tmp_path_factory):
+    """The toy study, run through Slurm once."""
     folder = tmp_path_factory.mktemp("toy")
     shutil.copy(TOY, folder)
+    run_snakemake(folder, timeout=MINUTES)
     return folder
 
 
 @pytest.mark.slurm
-def test_jobs_get_what_their_rules_declare(slurm, run_snakemake, finished):
-    run_snakemake(finished, timeout=MINUTES)
+def test_jobs_get_what_their_rules_declare(slurm, finished):
     declared = {
         "base/*.json": ("gpu", "00:05:00", "500M", 2, 1),
         "posttrained/*.json": ("gpu", "00:05:00", "700M", 3, 4),
