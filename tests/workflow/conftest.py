@@ -15,17 +15,17 @@ PARTS = ("Snakefile", "config.yaml", "workflow", "studies", "envs")
 STUDY = "studies/tiny.yaml"
 
 
-def environment() -> dict[str, str]:
-    """This process's, with the environment that holds this Python first on PATH, as jobs need."""
-    here = str(Path(sys.executable).parent)
-    return os.environ | {"PATH": os.pathsep.join([here, os.environ["PATH"]])}
-
-
 @dataclass
 class Checkout:
     """A working copy of the repository in a temporary folder."""
 
     folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This process's, with this Python's folder first on PATH: jobs call ``python``."""
+        here = str(Path(sys.executable).parent)
+        return os.environ | {"PATH": os.pathsep.join([here, os.environ["PATH"]])}
 
     def snakemake(
         self, *words: str, study: str = STUDY, cores: int = 2
@@ -35,7 +35,7 @@ class Checkout:
         return subprocess.run(
             [*command, *words],
             cwd=self.folder,
-            env=environment(),
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

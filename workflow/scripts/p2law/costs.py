@@ -37,7 +37,8 @@ TRAIN_BYTES = 16
 """A trained parameter in fp32 with AdamW: weight, gradient, two moments, 4 bytes each."""
 
 SNAPSHOTS = 2
-"""Trunk snapshots kept beside a running job, each of weights and two moments."""
+"""Rolling states kept while a job runs, beside one for good where each budget leaves the trunk; a
+state holds the weights and two moments."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,6 @@ def forward_flops(config: Mapping[str, Any], counts: Mapping[str, int], rows: in
 
 def trained_tokens(schedule: str, budgets: list[int], decay: float) -> float:
     """Tokens one run trains on: WSD shares a trunk, cosine trains every budget from the start."""
-    if not budgets:
-        return 0.0
     if schedule == "cosine":
         return float(sum(budgets))
     if schedule == "trajectory":
@@ -143,9 +142,10 @@ class Costs:
         runs = list(self.study.runs.values())
         tokens = self.run_tokens()
         flops = sum(self.run_flops(run) * tokens for run in runs)
-        copies = len(self.study.budgets) + 3 * SNAPSHOTS
+        points = len(self.study.budgets)
+        copies = points + 3 * (points + SNAPSHOTS)
         disk = sum(self.weight_bytes(run.variant.model) * copies for run in runs)
-        memory = max((self.train_memory(run.variant.model) for run in runs), default=0.0)
+        memory = max(self.train_memory(run.variant.model) for run in runs)
         return self._cost("posttrain", len(runs), tokens * len(runs), flops, memory, disk)
 
     def _evaluate(self) -> Cost:
@@ -178,13 +178,14 @@ class Costs:
     # One job's needs: the rules ask for these.
 
     def weight_bytes(self, model: str) -> float:
-        """A checkpoint on disk, fp32 when trained on the CPU, else bf16 beside fp32 masters."""
+        """A checkpoint on disk, in fp32."""
         return 4.0 * self.study.models[model].parameters["total"]
 
     def load_memory(self, model: str) -> float:
         """Peak resident bytes of a job that reads a model and runs it forward."""
         config = self.study.models[model].config
-        logits = 64 * self.rows * config["vocab_size"] * 4 * 2
+        batch = self.study.settings.evaluate.batch_rows * self.rows
+        logits = batch * config["vocab_size"] * 4 * 2
         return PROCESS_BYTES + 2 * self.weight_bytes(model) + logits
 
     def train_memory(self, model: str) -> float:
