@@ -144,7 +144,8 @@ class Costs:
         flops = sum(self.run_flops(run) * tokens for run in runs)
         points = len(self.study.budgets)
         copies = points + 3 * (points + SNAPSHOTS)
-        disk = sum(self.weight_bytes(run.variant.model) * copies for run in runs)
+        sizes = (shapes.parameters(run.variant.shape["config"])["total"] for run in runs)
+        disk = sum(4.0 * size * copies for size in sizes)
         memory = max(self.train_memory(run.variant.model) for run in runs)
         return self._cost("posttrain", len(runs), tokens * len(runs), flops, memory, disk)
 
