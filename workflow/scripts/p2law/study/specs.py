@@ -157,7 +157,7 @@ class Specs:
     def law(self) -> dict[str, Any]:
         """Of the law stage: forms, objective, replicates."""
         spec = self.settings.law.model_dump(exclude={"identify"}, exclude_none=True)
-        spec["seed"] = self.settings.seed
+        spec |= {"seed": self.settings.seed, "schedule": self.settings.posttrain.schedules[0]}
         return _keyed("law", laws.RECIPE, spec, [self.tables()["key"]])
 
     def figures(self) -> dict[str, Any]:
