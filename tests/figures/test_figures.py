@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from p2law import manifest
-from p2law.figures.draw import DRAW
 from p2law.figures import names
+from p2law.figures.draw import DRAW
 from p2law.figures.names import FIGURES
 from p2law.laws import simulate
 

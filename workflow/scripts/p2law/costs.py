@@ -73,6 +73,20 @@ def trained_tokens(schedule: str, budgets: list[int], decay: float) -> float:
     return (1 - decay) * budgets[-1] + decay * sum(budgets)
 
 
+def train_bytes(
+    config: Mapping[str, Any], counts: Mapping[str, int], batch_tokens: int, rows: int
+) -> float:
+    """Peak resident bytes of one process that trains a model in fp32 on a CPU.
+
+    Beside the process: 16 bytes a parameter, and what a step keeps of a batch until the backward
+    pass: for each token and layer ten vectors of the hidden size and four of the FFN's (what the
+    products, norms, SwiGLU and attention read again), and twice its logits.
+    """
+    layer = 10 * config["hidden_size"] + 4 * config["intermediate_size"]
+    kept = 4.0 * (config["num_hidden_layers"] * layer + 2 * config["vocab_size"])
+    return PROCESS_BYTES + TRAIN_BYTES * counts["total"] + batch_tokens * kept
+
+
 class Costs:
     """The cost model of one study."""
 
