@@ -82,7 +82,8 @@ class Costs:
         self.rows = study.settings.corpus.sequence_length
         if self.hardware.gpu not in PEAK_FLOPS:
             raise UserError(
-                f"hardware.gpu = {self.hardware.gpu!r}: allowed: {', '.join(PEAK_FLOPS)}"
+                f"{study.origin}: hardware.gpu = {self.hardware.gpu!r}: allowed:"
+                f" {', '.join(PEAK_FLOPS)}"
             )
 
     @property

@@ -10,7 +10,9 @@ from typing import Any
 from p2law.errors import UserError
 from p2law.manifest import NAME
 from p2law.pruning import shapes
+from p2law.pruning.architectures import architecture_of
 from p2law.study import schema
+from p2law.study.model_config import check_config
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,16 @@ class Study:
     def __init__(
         self, config: Mapping[str, Any], origin: str, root: Path = Path("results")
     ) -> None:
-        self.config = dict(config)
+        self.config, self.origin = dict(config), origin
         self.settings = settings = schema.read(config, origin)
         self.name = settings.study
         self.root = Path(root) / settings.study
-        self.models = {model.name: model for model in self._models()}
-        self.variants = {
-            (v.model, v.method, v.asked): v for m in self.models.values() for v in self._variants(m)
-        }
+        try:
+            self.models = {model.name: model for model in self._models()}
+            variants = [v for model in self.models.values() for v in self._variants(model)]
+        except UserError as error:
+            raise UserError(f"{origin}: {error}") from None
+        self.variants = {(v.model, v.method, v.asked): v for v in variants}
         self.runs = {(run.variant.model, run.name): run for run in self._runs()}
 
     @property
@@ -109,16 +113,20 @@ class Study:
                 **settings.config,
             }
             try:
+                architecture_of(config)
+                check_config(config)
                 return shapes.loadable(config)
             except UserError as error:
                 raise UserError(f"families.{family}.models.{name}.config: {error}") from None
-        path = Path(settings.shape) if settings.source == "hub" else _config_of(settings.path)
+        key = "shape" if settings.source == "hub" else "path"
+        path = Path(getattr(settings, key)) / ("config.json" if key == "path" else "")
         try:
             return {**section.config, **json.loads(path.read_text())}
         except FileNotFoundError:
-            raise UserError(f"families.{family}.models.{name}: {path} does not exist") from None
+            fault = "does not exist"
         except json.JSONDecodeError as error:
-            raise UserError(f"families.{family}.models.{name}: {path}: {error}") from None
+            fault = f"is not JSON: {error}"
+        raise UserError(f"families.{family}.models.{name}.{key}: {path} {fault}")
 
     def _variants(self, model: Model) -> Iterator[Variant]:
         for method, settings in self.settings.methods.items():
@@ -173,9 +181,3 @@ class Study:
     def stage_manifest(self, stage: str) -> Path:
         """The manifest of a stage that a study has one of: tables, law, figures."""
         return self.root / stage / NAME
-
-
-def _config_of(folder: str) -> Path:
-    if not Path(folder).is_dir():
-        raise UserError(f"{folder}: no such folder of a base checkpoint")
-    return Path(folder) / "config.json"

@@ -5,6 +5,7 @@
 """
 
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -25,6 +26,12 @@ from p2law.study.methods import Method
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$"
 """Names become folders: letters, digits, '_', '.', single '-' between them."""
 
+RESERVED = {
+    "base": "evaluated/<model>/base holds the unpruned model's loss",
+    "all": "laws of all methods in one are called so",
+}
+"""What no method may be called, and why."""
+
 
 def _number(value: Any) -> Any:
     """YAML 1.1 reads ``4e-3`` as text; people mean the number."""
@@ -44,7 +51,15 @@ def _flag(value: Any) -> Any:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
-Real = Annotated[float, BeforeValidator(_number)]
+def _delta(value: Any) -> Any:
+    """A union's own message would show both its branches; this one says what is meant."""
+    value = _number(value)
+    if value == "noise" or (isinstance(value, int | float) and 0 < value < math.inf):
+        return value
+    raise ValueError('must be a number above 0, or "noise"')
+
+
+Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(_count), Field(ge=1)]
 Share = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=NAME)]
@@ -233,11 +248,24 @@ class Law(Section):
         None, min_length=1, description="names of p2law/laws/registry.py; null for all"
     )
     objective: Literal["huber", "least_squares", "lad"] = "huber"
-    delta: Real | Literal["noise"] = Field(1e-3, description="Huber's, on log loss")
+    delta: Annotated[float | Literal["noise"], BeforeValidator(_delta)] = Field(
+        1e-3, description="Huber's, on log loss"
+    )
     bootstrap: Annotated[int, Field(ge=0)] = Field(200, description="run-level replicates")
     identify: Literal["require", "report"] = Field(
         "require", description="refuse a grid that cannot determine the P² law, or only report it"
     )
+
+    @field_validator("forms")
+    @classmethod
+    def _known(cls, forms: list[str] | None) -> list[str] | None:
+        if forms is not None:
+            # Here, since it imports numpy, and most studies name no forms.
+            from p2law.laws import registry
+
+            for name in forms:
+                registry.get(name)
+        return forms
 
 
 class Hardware(Section):
@@ -265,6 +293,14 @@ class Settings(Section):
     partial: Annotated[bool, BeforeValidator(_flag)] = Field(
         False, description="tables, law and figures from the finished runs only"
     )
+
+    @field_validator("methods")
+    @classmethod
+    def _free(cls, methods: dict[str, Method]) -> dict[str, Method]:
+        for name in methods:
+            if name in RESERVED:
+                raise ValueError(f"{name!r} is taken ({RESERVED[name]}); choose another name")
+        return methods
 
 
 def read(config: Mapping[str, Any], origin: str) -> Settings:
