@@ -2,7 +2,7 @@
 Redrawn when a plotting function changes; can never train: --allowed-rules figures -- figures.
 """
 
-from p2law.figures.names import FIGURES
+from p2law.figures import names
 
 
 rule figures:
@@ -18,7 +18,7 @@ rule figures:
                 category="Figures",
                 labels={"figure": title},
             )
-            for name, title in FIGURES.items()
+            for name, title in names.of(STUDY.settings.posttrain.schedules).items()
         ],
     log:
         f"{STUDY.root}/logs/figures.log",

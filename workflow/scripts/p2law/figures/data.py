@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from p2law.laws import forms, registry
+from p2law.laws import forms, registry, schedules
 from p2law.laws.table import prepare
 from p2law.manifest import verify_files
 
@@ -22,13 +23,26 @@ TITLES = {
 
 @dataclass
 class Data:
-    """A study's numbers: ``points`` (the loss table), ``law`` (law.json), predictions, holdouts."""
+    """A study's numbers: the loss table, ``law`` (law.json), predictions, holdouts.
 
-    points: pd.DataFrame
+    ``points`` are those that the laws rest on, ``every_schedule`` the whole table.
+    """
+
+    every_schedule: pd.DataFrame
     law: dict[str, Any]
     predictions: pd.DataFrame
     holdouts: pd.DataFrame
     draws: pd.DataFrame
+
+    @cached_property
+    def points(self) -> pd.DataFrame:
+        """The loss table's rows of the schedule that the laws rest on."""
+        return schedules.first(self.every_schedule, self.law["spec"])
+
+    @property
+    def schedules(self) -> list[str]:
+        """The study's schedules, the laws' first."""
+        return schedules.names(self.every_schedule)
 
     @property
     def groups(self) -> list[tuple[str, str]]:

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from p2law.figures import constants, contours, errors, runs, style, tokens
+from p2law.figures import constants, contours, errors, names, runs, schedules, style, tokens
 from p2law.figures.data import Data
-from p2law.figures.names import FIGURES
 from p2law.manifest import write_text
 
 DRAW = {
@@ -18,6 +17,7 @@ DRAW = {
     "constants": constants.constants,
     "profiles": constants.profiles,
     "restarts": constants.restarts,
+    "schedules": schedules.schedules,
 }
 
 
@@ -25,7 +25,7 @@ def draw_all(data: Data, folder: Path) -> list[str]:
     """Write every figure as PDF, PNG and CSV (full precision); returns the files' names."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for name in FIGURES:
+    for name in names.of(data.schedules):
         with style.context():
             figure, table = DRAW[name](data)
             files += style.save(figure, folder, name)

@@ -19,7 +19,7 @@ with two sizes its Jacobian has rank 6 of 7, with two budgets E and beta trade o
 
 def check_study(study: Study, origin: str) -> None:
     """Run every check; ``origin`` names the study's file(s)."""
-    for check in (_text, _text_size, _tokens, _rows, _warmup, _law):
+    for check in (_text, _text_size, _tokens, _rows, _warmup, _layers, _law):
         try:
             check(study)
         except UserError as error:
@@ -122,6 +122,18 @@ def _warmup(study: Study) -> None:
             raise UserError(
                 f"pretrain.warmup_tokens = {train.warmup_tokens}: the decay of {model.name} begins"
                 f" after {(1 - train.decay) * tokens:.0f} tokens; warm up before that"
+            )
+
+
+def _layers(study: Study) -> None:
+    """A layers-only recipe finds its layers in every variant."""
+    layers = study.settings.posttrain.layers
+    for variant in study.variants.values():
+        has = variant.shape["config"]["num_hidden_layers"]
+        if layers != "all" and layers.last > has:
+            raise UserError(
+                f"posttrain.layers.last = {layers.last}: {variant.model} {variant.name} has"
+                f" {has} layers"
             )
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,9 @@ class Run:
 
     variant: Variant
     seed: int
+    schedule: str
     name: str
-    """Folder name below the model: the variant's, and the seed's for all but the first seed."""
+    """Folder name below the model: the variant's, with schedule and seed where not the first."""
 
 
 class Study:
@@ -138,11 +140,14 @@ class Study:
                 yield Variant(model.name, method, f"{rate:g}", shape)
 
     def _runs(self) -> Iterator[Run]:
-        first = self.settings.posttrain.seeds[0]
-        for variant in self.variants.values():
-            for seed in self.settings.posttrain.seeds:
-                suffix = "" if seed == first else f"-seed{seed}"
-                yield Run(variant, seed, variant.name + suffix)
+        section = self.settings.posttrain
+        for variant, schedule, seed in product(
+            self.variants.values(), section.schedules, section.seeds
+        ):
+            name = variant.name
+            name += "" if schedule == section.schedules[0] else f"-{schedule}"
+            name += "" if seed == section.seeds[0] else f"-seed{seed}"
+            yield Run(variant, seed, schedule, name)
 
     def group_runs(self, model: str, method: str) -> list[Run]:
         """The runs of one model and method."""
