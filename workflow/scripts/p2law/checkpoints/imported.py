@@ -27,8 +27,8 @@ def fetch(spec: Mapping[str, Any], out: Path) -> list[str]:
 
     ``spec``: ``{"source": "folder", "path"}``, ``{"source": "hub", "name", "revision"}`` with a
     40-digit commit, or ``{"source": "gguf", "path" | "package", "sha256"?}``. The files appear
-    together once all are whole and checked; the caller writes the manifest last. Raises :class:`UserError`
-    naming the setting or file at fault.
+    together once all are whole and checked; the caller writes the manifest last. Raises
+    :class:`UserError` naming the setting or file at fault.
     """
     fetchers = {"folder": _from_folder, "hub": _from_hub, "gguf": _from_gguf}
     if spec.get("source") not in fetchers:

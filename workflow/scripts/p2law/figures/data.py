@@ -1,7 +1,7 @@
 """What figures are drawn from: the loss table and the law stage's results, read once."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,15 @@ TITLES = {
 
 @dataclass
 class Data:
-    """A study's numbers: ``points`` (the loss table), ``law`` (law.json), predictions, holdouts."""
+    """A study's numbers: ``oneshot`` (the pruned models' table), ``points`` (the loss table),
+    ``law`` (law.json), predictions, holdouts. All but the first are empty without runs."""
 
-    points: pd.DataFrame
-    law: dict[str, Any]
-    predictions: pd.DataFrame
-    holdouts: pd.DataFrame
-    draws: pd.DataFrame
+    oneshot: pd.DataFrame
+    points: pd.DataFrame = field(default_factory=pd.DataFrame)
+    law: dict[str, Any] = field(default_factory=lambda: {"fits": []})
+    predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    holdouts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    draws: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def groups(self) -> list[tuple[str, str]]:
@@ -68,13 +70,17 @@ def pooled(fit: dict[str, Any]) -> bool:
     return fit["method"] == "all"
 
 
-def read(tables: Path, law: Path) -> Data:
-    """Read what the two manifests name, after checking their files."""
+def read(tables: Path, law: Path | None) -> Data:
+    """Read what the two manifests name, after checking their files; no law, no runs."""
     verify_files(tables)
+    oneshot = pd.read_parquet(Path(tables).parent / "oneshot.parquet")
+    if law is None:
+        return Data(oneshot)
     verify_files(law)
     folder = Path(law).parent
     points = prepare(pd.read_parquet(Path(tables).parent / "losses.parquet"))
     return Data(
+        oneshot,
         points,
         json.loads((folder / "law.json").read_text(encoding="utf-8")),
         pd.read_csv(folder / "predictions.csv", float_precision="round_trip"),

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from p2law.figures import constants, contours, errors, runs, style, tokens
+from p2law.figures import constants, contours, errors, oneshot, runs, style, tokens
 from p2law.figures.data import Data
-from p2law.figures.names import FIGURES
+from p2law.figures.names import FIGURES, ONESHOT
 from p2law.manifest import write_text
 
 DRAW = {
+    "oneshot": oneshot.oneshot,
     "curves": runs.curves,
     "predicted": runs.predicted,
     "tokens": tokens.tokens,
@@ -22,10 +23,13 @@ DRAW = {
 
 
 def draw_all(data: Data, folder: Path) -> list[str]:
-    """Write every figure as PDF, PNG and CSV (full precision); returns the files' names."""
+    """Write every figure as PDF, PNG and CSV (full precision); returns the files' names.
+
+    Without points of runs only the pruned models are drawn.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for name in FIGURES:
+    for name in ONESHOT if data.points.empty else FIGURES:
         with style.context():
             figure, table = DRAW[name](data)
             files += style.save(figure, folder, name)

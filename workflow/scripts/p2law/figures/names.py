@@ -1,6 +1,11 @@
 """Names of the figures and their captions; imports nothing, since the Snakefile reads it."""
 
+ONESHOT = {
+    "oneshot": "Loss right after pruning, by method: same shade, same share of parameters removed",
+}
+"""Drawn for every study, with post-training or without."""
 FIGURES = {
+    **ONESHOT,
     "curves": "Loss against post-training tokens, measured and fitted, run by run",
     "predicted": "Predicted against measured loss, with a band of 1 %",
     "tokens": "Post-training tokens worth buying, against pruning rate and size",
