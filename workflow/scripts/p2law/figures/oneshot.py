@@ -24,16 +24,16 @@ def oneshot(data: Data) -> tuple[Figure, pd.DataFrame]:
     table = data.oneshot
     table = table.assign(matched=matched_rates(table["rate"].tolist()))
     levels = sorted(table["matched"].unique())
-    order = _order(table)
+    lines = order(table)
     models = list(dict.fromkeys(table.sort_values("N0")["model"]))
-    figure, axes = style.panels(1, len(models), height=0.17 * len(order) + 0.9, sharey=True)
+    figure, axes = style.panels(1, len(models), height=0.17 * len(lines) + 0.9, sharey=True)
     for panel, model in zip(axes[0], models, strict=True):
         here = table[table["model"] == model]
-        _panel(panel, here, order, levels)
+        _panel(panel, here, lines, levels)
         panel.set_title(f"{model}: L0 {here['L0'].iloc[0]:.3f}")
         panel.set_xlabel("loss after pruning - L0, nats per token")
-    axes[0, 0].set_yticks(range(len(order)), [method for _, method in order])
-    axes[0, 0].set_ylim(len(order) - 0.5, -0.5)
+    axes[0, 0].set_yticks(range(len(lines)), [method for _, method in lines])
+    axes[0, 0].set_ylim(len(lines) - 0.5, -0.5)
     handles = [
         axes[0, 0].plot([], [], _marker(k), color=style.shade(k, len(levels)), label=f"{rate:.1%}")[
             0
@@ -47,7 +47,7 @@ def oneshot(data: Data) -> tuple[Figure, pd.DataFrame]:
     return figure, table[COLUMNS]
 
 
-def _order(table: pd.DataFrame) -> list[tuple[str, str]]:
+def order(table: pd.DataFrame) -> list[tuple[str, str]]:
     """(kind, method) from above: kinds as declared, then by damage at the most common rate.
 
     A method without that rate goes after those that have it.
@@ -64,11 +64,11 @@ def _order(table: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _panel(
-    panel: Axes, here: pd.DataFrame, order: list[tuple[str, str]], levels: list[float]
+    panel: Axes, here: pd.DataFrame, lines: list[tuple[str, str]], levels: list[float]
 ) -> None:
     """One model's points; kinds are parted by a line and named at the right."""
     common = here.groupby("matched")["method"].nunique().idxmax()
-    places = {method: i for i, (_, method) in enumerate(order)}
+    places = {method: i for i, (_, method) in enumerate(lines)}
     for k, level in enumerate(levels):
         at = here[here["matched"] == level]
         panel.errorbar(
@@ -88,7 +88,7 @@ def _panel(
         panel.axvline(0, color="0.4", linewidth=0.8, linestyle=(0, (1, 2)))
     panel.margins(x=0.12)
     panel.grid(axis="y", color="0.94")
-    kinds = [kind for kind, _ in order]
+    kinds = [kind for kind, _ in lines]
     for i in range(1, len(kinds)):
         if kinds[i] != kinds[i - 1]:
             panel.axhline(i - 0.5, color="0.6", linewidth=0.8)
