@@ -19,7 +19,7 @@ rule base:
     threads: 1
     resources:
         gpu=lambda wc: COSTS.gpus(wc.model, trained=True),
-        mem_mb=megabytes(lambda wc: COSTS.train_memory(wc.model)),
+        mem_mb=megabytes(lambda wc: COSTS.base_memory(wc.model)),
         runtime=minutes(base_flops),
     params:
         script=script("base"),

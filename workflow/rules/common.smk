@@ -144,6 +144,11 @@ def evaluate_input(wildcards):
     return [upstream(path) for path in paths]
 
 
+def results_law(wildcards):
+    """The law, for figures and report: a study without runs has none."""
+    return upstream(STUDY.stage_manifest("law")) if STUDY.runs else []
+
+
 def same_study(wildcards, output):
     """Options that give Snakemake's reporter this invocation's Snakefile and study."""
     files = " ".join(f"'{path}'" for path in workflow.overwrite_configfiles)

@@ -96,7 +96,8 @@ class Costs:
         self.rows = study.settings.corpus.sequence_length
         if self.hardware.gpu not in PEAK_FLOPS:
             raise UserError(
-                f"hardware.gpu = {self.hardware.gpu!r}: allowed: {', '.join(PEAK_FLOPS)}"
+                f"{study.origin}: hardware.gpu = {self.hardware.gpu!r}: allowed:"
+                f" {', '.join(PEAK_FLOPS)}"
             )
 
     @property
@@ -145,7 +146,7 @@ class Costs:
         tokens = {m: self.base_tokens(m) for m in models}
         flops = sum(3 * self.model_flops(m) * t for m, t in tokens.items())
         disk = sum(self.weight_bytes(m) for m in models)
-        memory = max(self.train_memory(m) if tokens[m] else self.load_memory(m) for m in models)
+        memory = max(self.base_memory(m) for m in models)
         return self._cost("base", len(models), sum(tokens.values()), flops, memory, disk)
 
     def _prune(self) -> Cost:
@@ -171,7 +172,7 @@ class Costs:
         copies = points + 3 * (points + SNAPSHOTS)
         sizes = (shapes.parameters(run.variant.shape["config"])["total"] for run in runs)
         disk = sum(4.0 * size * copies for size in sizes)
-        memory = max(self.train_memory(run.variant.model) for run in runs)
+        memory = max((self.train_memory(run.variant.model) for run in runs), default=0.0)
         return self._cost("posttrain", len(runs), tokens, flops, memory, disk)
 
     def _evaluate(self) -> Cost:
@@ -214,15 +215,20 @@ class Costs:
         logits = batch * config["vocab_size"] * 4 * 2
         return PROCESS_BYTES + 2 * self.weight_bytes(model) + logits
 
+    def base_memory(self, model: str) -> float:
+        """Peak resident bytes of the job that trains a base, or fetches and counts it."""
+        return self.train_memory(model) if self.base_tokens(model) else self.load_memory(model)
+
     def train_memory(self, model: str) -> float:
         """Peak resident bytes of a job that trains a model in fp32 on one process."""
         named = self.study.models[model]
         config = named.config
         width = 14 * config["hidden_size"] + 5 * config["intermediate_size"]
         per_token = 4 * (config["num_hidden_layers"] * width + 3 * config["vocab_size"])
-        batch = self.study.settings.posttrain.batch_tokens
-        if named.settings.source == "pretrain":
-            batch = max(batch, self.study.settings.pretrain.batch_tokens)
+        settings = self.study.settings
+        pretrain = settings.pretrain if named.settings.source == "pretrain" else None
+        sections = [section for section in (settings.posttrain, pretrain) if section]
+        batch = max((section.batch_tokens for section in sections), default=0)
         return PROCESS_BYTES + TRAIN_BYTES * named.parameters["total"] + batch * per_token
 
     def gpus(self, model: str, *, trained: bool) -> int:

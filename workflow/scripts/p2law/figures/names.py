@@ -2,7 +2,12 @@
 
 from collections.abc import Sequence
 
+ONESHOT = {
+    "oneshot": "Loss right after pruning, by method: same shade, same share of parameters removed",
+}
+"""Drawn for every study, with post-training or without."""
 FIGURES = {
+    **ONESHOT,
     "curves": "Loss against post-training tokens, measured and fitted, run by run",
     "predicted": "Predicted against measured loss, with a band of 1 %",
     "tokens": "Post-training tokens worth buying, against pruning rate and size",
@@ -21,5 +26,7 @@ COMPARED = {
 
 
 def of(schedules: Sequence[str]) -> dict[str, str]:
-    """The figures of a study with these schedules, and their captions."""
+    """The figures of a study with these schedules, and their captions; without any, no runs."""
+    if not schedules:
+        return ONESHOT
     return {**FIGURES, **(COMPARED if len(schedules) > 1 else {})}

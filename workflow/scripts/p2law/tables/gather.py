@@ -47,11 +47,7 @@ def _points(study: Study, model: Model, method: str) -> Iterator[dict[str, Any]]
     path = study.evaluated_manifest(model.name, method)
     group = read_manifest(path)["results"]
     tokenizer = read_manifest(study.corpus_manifest(model.family))["files"]["tokenizer.json"]
-    if group["evaluation"] != base["evaluation"]:
-        raise UserError(
-            f"{path}: evaluated on other rows ({group['evaluation']}) than the base of"
-            f" {model.name} ({base['evaluation']}); delete it and run again"
-        )
+    check_rows(base, group, path, model.name)
     for run in study.group_runs(model.name, method):
         variant = read_manifest(study.variant_manifest(run.variant))["results"]
         label = run.name.removeprefix(f"{method}-")
@@ -74,6 +70,15 @@ def _points(study: Study, model: Model, method: str) -> Iterator[dict[str, Any]]
                 "evaluation_tokens": group["evaluation_tokens"],
                 "tokenizer": tokenizer["sha256"][:16],
             }
+
+
+def check_rows(base: dict[str, Any], group: dict[str, Any], path: Path, model: str) -> None:
+    """Refuse an evaluation on other held-out rows than its base's: losses would not compare."""
+    if group["evaluation"] != base["evaluation"]:
+        raise UserError(
+            f"{path}: evaluated on other rows ({group['evaluation']}) than the base of"
+            f" {model} ({base['evaluation']}); delete it and run again"
+        )
 
 
 def _identity(study: Study, model: Model, run: Run) -> dict[str, Any]:
