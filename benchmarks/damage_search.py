@@ -3,7 +3,7 @@
     damage_search.py results/default --damage damage.csv --out search
     damage_search.py results/default --confirm results/methods --out search
 
-The protocol is p2law/laws/search.py's; what it found is told in docs/damage.md. Without --damage
+The protocol is p2law/laws/damage.py's; what it found is told in docs/damage.md. Without --damage
 (written by workflow/scripts/damage.py) only variables made of losses are tried. --confirm opens the
 second study and predicts it from the headline forms fitted to the first; look at it once.
 """
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import pandas as pd
 
-from p2law.laws import registry, search
+from p2law.laws import damage, registry
 from p2law.laws.study import check_spec
 from p2law.laws.table import read_table
 
@@ -44,17 +44,17 @@ def main() -> None:
     if options.damage:
         keys = ["model", "method", "rate_asked"]
         table = table.merge(pd.read_csv(options.damage), on=keys, validate="many_to_one")
-        variables = tuple(search.VARIABLES)
-    rows = search.usable(table, variables)
-    among = search.candidates(variables)
-    show("one-shot variables", search.scores(rows, among), options.out / "search.csv")
-    later = search.usable(search.after_first(rows), LOSSES)
-    few = search.candidates(("damage",))
+        variables = tuple(damage.VARIABLES)
+    rows = damage.usable(table, variables)
+    among = damage.candidates(variables)
+    show("one-shot variables", damage.scores(rows, among), options.out / "search.csv")
+    later = damage.usable(damage.after_first(rows), LOSSES)
+    few = damage.candidates(("damage",))
     same = rows[rows["D"] > rows.groupby("run")["D"].transform("min")].reset_index(drop=True)
-    show("the same points, from Lp", search.scores(same, few), options.out / "later_one_shot.csv")
-    show("from the first budget's loss", search.scores(later, few), options.out / "later.csv")
+    show("the same points, from Lp", damage.scores(same, few), options.out / "later_one_shot.csv")
+    show("from the first budget's loss", damage.scores(later, few), options.out / "later.csv")
     if options.nested:
-        found = search.nested(rows, among)
+        found = damage.nested(rows, among)
         found.to_csv(options.out / "nested.csv", index=False)
         print(found.to_string())
         weighted = (found["error"] * found["points"]).groupby(found["kind"]).sum()
@@ -71,7 +71,7 @@ def show(title: str, found: pd.DataFrame, out: Path) -> None:
     found.to_csv(out, index=False)
     percent = found.set_index(["candidate", "constants"]) * 100
     print(f"{title}: held-out error, %\n{percent.round(3).to_string()}")
-    print(f"chosen: {search.choose(found)}\n", flush=True)
+    print(f"chosen: {damage.choose(found)}\n", flush=True)
 
 
 def confirm(fitted: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def confirm(fitted: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
     for name in registry.HEADLINE:
         form = registry.get(name)
         hurt = [rows[rows["Lp"] > rows["L0"]].reset_index(drop=True) for rows in (fitted, asked)]
-        parts.append(search.confirm(form, *hurt, spec))
+        parts.append(damage.confirm(form, *hurt, spec))
     found = pd.concat(parts, ignore_index=True)
     found["covered"] = (found["low"] <= found["loss"]) & (found["loss"] <= found["high"])
     found["width"] = (found["high"] - found["low"]) / found["loss"]

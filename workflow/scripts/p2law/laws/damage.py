@@ -43,7 +43,7 @@ KINDS = {
 RESTARTS = 4
 TIE = 1.02
 """Scores within this factor of the best are ties: fewest constants win."""
-U = "search variable"
+U = "damage variable"
 QUANTITIES[U] = ((U,), lambda t: t[U])
 
 
