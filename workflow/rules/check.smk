@@ -13,7 +13,7 @@ if workflow.is_main_process:
             workflow.resource_settings.overwrite_resources,
         )
         check_gpu_cap(
-            max(COSTS.gpus(model, trained=True) for model in STUDY.models),
+            JOBS.largest(),
             workflow.resource_settings.resources.get("gpu").value,
         )
     except UserError as error:

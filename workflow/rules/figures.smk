@@ -32,7 +32,7 @@ rule figures:
         runtime=10,
     params:
         script=script("figures"),
-        spec=canonical(SPECS.figures()),
+        spec=lambda wc: canonical(SPECS.figures()),
         out=parent,
     message:
         "figures: draw from the tables and the law"

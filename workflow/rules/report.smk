@@ -38,7 +38,7 @@ rule summary:
         runtime=10,
     params:
         script=script("summary"),
-        spec=canonical(SPECS.summary()),
+        spec=lambda wc: canonical(SPECS.summary()),
         out=parent,
     message:
         "summary: the report's tables"

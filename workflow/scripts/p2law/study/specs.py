@@ -26,7 +26,7 @@ class Specs:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.settings = study.settings
-        for stage in ("corpus", "base", "variant", "posttrain"):
+        for stage in ("corpus", "base", "variant", "prune", "posttrain", "evaluate", "checkpoints"):
             # Asked for many times a parse: a study does not change, so each is made once.
             setattr(self, stage, cache(getattr(self, stage)))
 
@@ -67,8 +67,7 @@ class Specs:
 
     def prune(self, model: str, method: str) -> dict[str, Any]:
         """Of the prune stage: one method at all its rates."""
-        chosen = [v for v in self.study.variants.values() if (v.model, v.method) == (model, method)]
-        variants = {v.asked: self.variant(v) for v in chosen}
+        variants = {v.asked: self.variant(v) for v in self.study.group_variants(model, method)}
         common = next(iter(variants.values()))
         spec = {
             "method": method,
@@ -125,10 +124,9 @@ class Specs:
         named = {}
         if group == BASE:
             named[BASE] = (self.study.base_manifest(model), self.base(model)["key"])
-        for variant in self.study.variants.values():
-            if (variant.model, variant.method) == (model, group):
-                key = self.variant(variant)["key"]
-                named[f"{variant.asked}/pruned"] = (self.study.variant_manifest(variant), key)
+        for variant in self.study.group_variants(model, group):
+            key = self.variant(variant)["key"]
+            named[f"{variant.asked}/pruned"] = (self.study.variant_manifest(variant), key)
         for run in self.study.group_runs(model, group):
             label = run.name.removeprefix(f"{group}-")
             for budget, key in self.posttrain(run)["budgets"].items():
