@@ -3,8 +3,8 @@
     envs/run python tests/slurm/options.py studies/paper.yaml > tests/slurm/paper_options.txt
 
 Snakemake parses the study with slurm/profile.yaml, placeholders filled in, and builds its DAG as
-for a real run; the plugin then writes each job's sbatch line, of which the options that cost something
-are printed. Jobs of local rules are submitted nowhere and are printed as such.
+for a real run; the plugin then writes each job's sbatch line, of which the options that matter are
+printed. Jobs of local rules are submitted nowhere and are printed as such.
 """
 
 import contextlib

@@ -2,7 +2,8 @@
 the folders, packages and the profile are looked at) and cost (what the study will take).
 """
 
-from p2law.study.cluster import check_jobs, read_partitions
+from p2law.cleaned import demand
+from p2law.study.cluster import check_jobs, read_partitions, take_over
 from p2law.study.profile import check_gpu_cap, check_profile
 
 # Every rule is known here, since this file is included last; the jobs' own parse need not look.
@@ -20,14 +21,38 @@ if workflow.is_main_process:
         raise WorkflowError(str(error)) from None
 
 
+def slurm_comment(job):
+    """What the Slurm plugin writes of a job where squeue shows it."""
+    from snakemake_executor_plugin_slurm.utils import get_job_wildcards
+
+    wildcards = get_job_wildcards(job)
+    return f"rule_{job.name}_wildcards_{wildcards}" if wildcards else f"rule_{job.name}"
+
+
 # Not called by a dry run, nor when a job parses this file: what Slurm itself would refuse.
 onstart:
+    # Weights that were cleaned away and must come back: from here on they are simply missing.
+    for job in workflow.dag.needrun_jobs():
+        for path in {str(path) for path in job.output} & DEMANDED.keys():
+            # A method's rates lie below its manifest.
+            for mark in (Path(path), *Path(path).parent.glob("*/manifest.json")):
+                demand(mark)
     if workflow.executor_plugin.name == "slurm":
         jobs = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
         try:
             check_jobs(
                 [(job.rule.name, job.resources) for job in jobs], read_partitions()
             )
+            left_behind = take_over(
+                {slurm_comment(job) for job in jobs},
+                workflow.workdir_init,
+                [str(path) for path in workflow.overwrite_configfiles],
+            )
+            if left_behind:
+                logger.info(
+                    "Cancelled, to be continued: an earlier snakemake's jobs "
+                    + ", ".join(left_behind)
+                )
         except UserError as error:
             raise WorkflowError(str(error)) from None
 

@@ -17,6 +17,7 @@ from p2law.errors import UserError
 from p2law.jobs import STARTING, Jobs
 from p2law.manifest import canonical
 from p2law.study.checks import check_study
+from p2law.study.demand import demanded
 from p2law.study.grid import Study
 from p2law.study.specs import BASE, Specs
 from p2law.study.stale import stale
@@ -34,6 +35,8 @@ try:
     SPECS = Specs(STUDY)
     # Jobs that Slurm starts parse this file again; what they shall do is settled by then.
     STALE = stale(SPECS.expected()) if workflow.is_main_process else {}
+    DEMANDED = demanded(SPECS, STALE) if workflow.is_main_process else {}
+    STALE = DEMANDED | STALE
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

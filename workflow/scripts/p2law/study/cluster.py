@@ -1,8 +1,10 @@
 """What Slurm would refuse or never start, said before the first job is submitted."""
 
+import getpass
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +93,50 @@ def _check_size(rule: str, resources: Mapping[str, Any], partition: str, nodes: 
                 f"rule {rule} asks for {name} {wanted} on a node; partition {partition} has at"
                 f" most {most:.0f}. Choose another partition or set-resources in the profile"
             )
+
+
+def take_over(jobs: set[str], folder: str, files: list[str], patience: float = 180) -> list[str]:
+    """Cancel what an earlier snakemake left in the queue and is about to be submitted again.
+
+    A snakemake that was killed leaves its jobs behind, and the next one knows nothing of them: a
+    second writer would start beside the first. A job is one of these when its comment names the
+    rule and wildcards of one of ``jobs`` (as the plugin writes it), it was submitted from
+    ``folder``, and its script names the same study ``files``. Trainers save their state when they
+    are cancelled, so that nothing is lost. Returns the jobs' numbers once all of them have ended;
+    :class:`UserError` if they have not after ``patience`` seconds.
+    """
+    found = [number for number in _queued(jobs, folder) if _same_study(number, files)]
+    if not found:
+        return []
+    subprocess.run(["scancel", *found], capture_output=True)
+    deadline = time.monotonic() + patience
+    while left := sorted(set(found) & set(_queued(jobs, folder))):
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"jobs {', '.join(left)} of an earlier snakemake did not end within"
+                f" {patience:.0f} s of scancel; see 'scontrol show job', then start again"
+            )
+        time.sleep(1)
+    return found
+
+
+def _queued(jobs: set[str], folder: str) -> list[str]:
+    """Numbers of this user's jobs in the queue with one of these comments and that folder."""
+    command = ["squeue", "--noheader", "--user", getpass.getuser(), "--format=%i|%Z|%k"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    rows = [line.split("|", 2) for line in done.stdout.splitlines() if line.count("|") >= 2]
+    return [number for number, place, comment in rows if place == folder and comment in jobs]
+
+
+def _same_study(number: str, files: list[str]) -> bool:
+    """Whether a job's script runs a study from these files (none: from config.yaml)."""
+    command = ["scontrol", "write", "batch_script", number, "-"]
+    text = subprocess.run(command, capture_output=True, text=True).stdout
+    named = re.search(r"--configfiles? (.*?)(?= --|$)", text)
+    words = named[1].replace("'", "").split() if named else []
+    return sorted(word.rpartition("/")[2] for word in words) == sorted(
+        file.rpartition("/")[2] for file in files
+    )
 
 
 def _minutes(limit: str) -> float | None:

@@ -261,8 +261,8 @@ class Hardware(Section):
     job_hours: Real = Field(
         12.0,
         gt=0,
-        description="a training expected to take longer gets more GPUs, up to a node's; jobs ask for"
-        " twice the time",
+        description="a training expected to take longer gets more GPUs, up to a node's; jobs ask"
+        " for twice the time",
     )
     jobs: dict[Literal["base", "prune", "posttrain", "evaluate"], JobOverride] = Field(
         {}, description="by rule, what replaces the formulas; the profile's set-resources go before"

@@ -100,9 +100,13 @@ class Specs:
 
     def evaluate(self, model: str, group: str) -> dict[str, Any]:
         """Of the evaluate stage: a model's base, or one method's variants and all their points."""
+        keys = {name: key for name, (_, key) in self.checkpoints(model, group).items()}
+        return self.evaluate_spec(model, keys)
+
+    def evaluate_spec(self, model: str, keys: dict[str, str]) -> dict[str, Any]:
+        """Of an evaluation of checkpoints with these keys, by name."""
         section = self.settings.evaluate.model_dump()
         batch_rows = section.pop("batch_rows")
-        keys = {name: key for name, (_, key) in self.checkpoints(model, group).items()}
         spec = {
             **section,
             "split": "validation",
@@ -114,6 +118,10 @@ class Specs:
             **_keyed("evaluate", evaluation.RECIPE, spec, [corpus_key]),
             "batch_rows": batch_rows,
         }
+
+    def evaluation(self, model: str) -> str:
+        """What a model's losses depend on besides the weights: its rows and how they are read."""
+        return self.evaluate_spec(model, {})["key"]
 
     def checkpoints(self, model: str, group: str) -> dict[str, tuple[Path, str]]:
         """Name -> (manifest, key) of what an evaluation job reads.
