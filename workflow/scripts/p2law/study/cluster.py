@@ -39,6 +39,16 @@ def read_partitions() -> dict[str, list[Node]]:
     return parse_partitions(done.stdout)
 
 
+def read_accounts() -> set[str] | None:
+    """Accounts that this user may charge; None where the site keeps none or does not tell."""
+    if not shutil.which("sacctmgr"):
+        return None
+    command = ["sacctmgr", "--noheader", "--parsable2", "show", "associations"]
+    command += [f"user={getpass.getuser()}", "format=account"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return (set(done.stdout.split()) or None) if done.returncode == 0 else None
+
+
 def parse_partitions(text: str) -> dict[str, list[Node]]:
     """Read lines ``partition|cpus|memory MB|gres|time limit`` as ``sinfo`` prints them."""
     partitions: dict[str, list[Node]] = {}
@@ -52,11 +62,14 @@ def parse_partitions(text: str) -> dict[str, list[Node]]:
 
 
 def check_jobs(
-    jobs: Iterable[tuple[str, Mapping[str, Any]]], partitions: Mapping[str, list[Node]]
+    jobs: Iterable[tuple[str, Mapping[str, Any]]],
+    partitions: Mapping[str, list[Node]],
+    accounts: set[str] | None = None,
 ) -> None:
     """Raise :class:`UserError` when a job's account, partition or size cannot be had.
 
-    ``jobs`` holds (rule, resources with ``_cores``) of what is to be submitted.
+    ``jobs`` holds (rule, resources with ``_cores``) of what is to be submitted, ``accounts`` what
+    may be charged where that is known.
     """
     for rule, resources in jobs:
         for name in ("slurm_account", "slurm_partition"):
@@ -65,6 +78,12 @@ def check_jobs(
                     f"{name} of rule {rule} is still {resources[name]}:"
                     " set it in the profile (slurm/profile.yaml)"
                 )
+        account = resources.get("slurm_account")
+        if accounts and account is not None and str(account) not in accounts:
+            raise UserError(
+                f"slurm_account of rule {rule} is {account!r}; sacctmgr lets you charge"
+                f" {', '.join(sorted(accounts))}. Set it in the profile (slurm/profile.yaml)"
+            )
         partition = resources.get("slurm_partition")
         if partition is None:
             continue
