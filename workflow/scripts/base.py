@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, help="manifest of the corpus, to train on")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
     parser.add_argument("--time-limit", type=float, help="seconds after which to save and stop")
-    parser.add_argument("--processes", type=int, help="processes to train on (one a GPU)")
+    parser.add_argument("--processes", type=int, help="processes on each node (one a GPU)")
     parser.add_argument("--shard", action="store_true", help="split one copy of weights over them")
     parser.add_argument("--compile", action="store_true", help="torch.compile every layer")
     parser.add_argument("--recompute", action="store_true", help="keep no activations in layers")
@@ -35,7 +35,7 @@ def main() -> int:
     from p2law.training import launch
 
     processes = launch.wanted(args.processes)
-    if processes > 1:
+    if launch.is_needed(processes):
         return launch.run(processes)
 
     from p2law.training import loop, machine, pretrain, stop
