@@ -32,7 +32,7 @@ rule figures:
         runtime=10,
     params:
         script=script("figures"),
-        spec=canonical(SPECS.figures()),
+        spec=lambda wc: canonical(SPECS.figures()),
         law=lambda wc, input: f"--law {input.law}" if input.law else "",
         out=parent,
     message:

@@ -1,6 +1,7 @@
 """A study expanded: its models, variants, runs and budgets, and where their results lie."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -82,6 +83,13 @@ class Study:
             raise UserError(f"{origin}: {error}") from None
         self.variants = {(v.model, v.method, v.asked): v for v in variants}
         self.runs = {(run.variant.model, run.name): run for run in self._runs()}
+        # Asked for once a group: a study of thousands of runs must not be searched each time.
+        self._group_variants: dict[tuple[str, str], list[Variant]] = defaultdict(list)
+        self._group_runs: dict[tuple[str, str], list[Run]] = defaultdict(list)
+        for variant in self.variants.values():
+            self._group_variants[variant.model, variant.method].append(variant)
+        for run in self.runs.values():
+            self._group_runs[run.variant.model, run.variant.method].append(run)
 
     @property
     def budgets(self) -> list[int]:
@@ -162,13 +170,13 @@ class Study:
             name += "" if seed == section.seeds[0] else f"-seed{seed}"
             yield Run(variant, seed, schedule, name)
 
+    def group_variants(self, model: str, method: str) -> list[Variant]:
+        """The variants of one model and method, by rising rate; [] for another name."""
+        return self._group_variants.get((model, method), [])
+
     def group_runs(self, model: str, method: str) -> list[Run]:
         """The runs of one model and method."""
-        return [
-            run
-            for run in self.runs.values()
-            if (run.variant.model, run.variant.method) == (model, method)
-        ]
+        return self._group_runs.get((model, method), [])
 
     def needs_tokens(self, family: str) -> int:
         """Training tokens that a family's longest training takes without repeating any."""
@@ -191,7 +199,8 @@ class Study:
         return self.root / "pruned" / variant.model / variant.method / variant.asked / NAME
 
     def point_manifest(self, run: Run, budget: int) -> Path:
-        return self.root / "posttrained" / run.variant.model / run.name / f"D{budget}" / NAME
+        # One join, not six: a large study asks for tens of thousands of these.
+        return self.root / f"posttrained/{run.variant.model}/{run.name}/D{budget}/{NAME}"
 
     def evaluated_manifest(self, model: str, group: str) -> Path:
         return self.root / "evaluated" / model / group / NAME

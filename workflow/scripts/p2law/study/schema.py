@@ -381,13 +381,33 @@ class Law(Section):
         return forms
 
 
+class JobOverride(Section):
+    """What one rule's jobs ask for, in place of the formulas; unset values stay computed."""
+
+    gpu: Annotated[int, Field(ge=0)] | None = Field(None, description="GPUs of one job, all nodes")
+    threads: Count | None = Field(None, description="cores of one job on each of its nodes")
+    mem_mb: Count | None = Field(None, description="host memory on each node; a retry adds as much")
+    runtime: Count | None = Field(None, description="minutes; each retry doubles them")
+
+
 class Hardware(Section):
     """What a job may use. Never part of a stage's identity: it does not change the science."""
 
     device: Literal["cpu", "cuda"] = "cpu"
-    gpu: str = Field("H100", description="GPU model assumed by cost")
+    gpu: str = Field("H100", description="GPU model assumed by cost and by the jobs' requests")
     mfu: Share = Field(0.35, description="share of the GPU's peak that cost assumes")
     gflops: Real = Field(40.0, gt=0, description="sustained GFLOP/s of a core that cost assumes")
+    gpus_per_node: Count = Field(8, description="GPUs of a node; a larger job takes whole nodes")
+    cores_per_gpu: Count = Field(8, description="cores that a job asks for beside each GPU")
+    job_hours: Real = Field(
+        12.0,
+        gt=0,
+        description="a training expected to take longer gets more GPUs, up to a node's; jobs ask"
+        " for twice the time",
+    )
+    jobs: dict[Literal["base", "prune", "posttrain", "evaluate"], JobOverride] = Field(
+        {}, description="by rule, what replaces the formulas; the profile's set-resources go before"
+    )
 
 
 class Settings(Section):
