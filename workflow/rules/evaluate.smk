@@ -53,10 +53,11 @@ rule downstream_group:
         f"{STUDY.root}/benchmarks/downstream/{{model}}/{{group}}.tsv"
     conda:
         "../../envs/conda.yaml"
-    threads: 1
+    threads: cores("evaluate")
     resources:
-        gpu=lambda wc: COSTS.gpus(wc.model, trained=False),
-        mem_mb=megabytes(lambda wc: COSTS.load_memory(wc.model)),
+        gpu=gpus("evaluate"),
+        nodes=1,
+        mem_mb=megabytes("evaluate"),
         # Tasks differ too much for an estimate; each retry doubles it.
         runtime=lambda wc, attempt: 240 * 2 ** (attempt - 1),
     params:
