@@ -175,7 +175,8 @@ def base_flops(wildcards):
 
 
 def run_flops(wildcards):
-    return COSTS.run_flops(run_of(wildcards)) * COSTS.run_tokens()
+    run = run_of(wildcards)
+    return COSTS.run_flops(run) * COSTS.run_tokens(run)
 
 
 def evaluate_flops(wildcards):
@@ -194,12 +195,15 @@ def prune_input(wildcards):
 
 
 def posttrain_input(wildcards):
-    """A method's pruned checkpoints and the corpus."""
+    """A method's pruned checkpoints, the corpus and, where the study distils, the teacher."""
     run = run_of(wildcards)
     outputs = [STUDY.point_manifest(run, D) for D in STUDY.budgets]
     pruned = STUDY.pruned_manifest(wildcards.model, run.variant.method)
     corpus = STUDY.corpus_manifest(family_of(wildcards))
-    return {"pruned": kept(pruned, *outputs), "corpus": kept(corpus, *outputs)}
+    named = {"pruned": kept(pruned, *outputs), "corpus": kept(corpus, *outputs)}
+    if STUDY.settings.posttrain.distil is not None:
+        named["teacher"] = [kept(STUDY.base_manifest(wildcards.model), *outputs)]
+    return named
 
 
 def run_of(wildcards):
@@ -214,6 +218,11 @@ def evaluate_input(wildcards):
         paths = [p for p in paths if "pruned" not in p.parts]
         paths.append(STUDY.pruned_manifest(model, group))
     return [upstream(path) for path in paths]
+
+
+def results_law(wildcards):
+    """The law, for figures and report: a study without runs has none."""
+    return upstream(STUDY.stage_manifest("law")) if STUDY.runs else []
 
 
 def same_study(wildcards, output):

@@ -1,6 +1,7 @@
 """Held-out losses and the loss table. Takes checkpoints; gives evaluated/<model>/<group>/
 manifest.json (a group is the base, or a method's variants with all their points) and
-tables/ losses.parquet, losses.csv, coverage.csv. Checkpoints evaluated before are not run again.
+tables/ with the pruned models (oneshot), the points of runs (losses) and their coverage, as CSV and
+Parquet. Checkpoints evaluated before are not run again.
 """
 
 
@@ -60,7 +61,7 @@ rule tables:
         results=lambda wc, output: STUDY.root,
         out=parent,
     message:
-        "tables: one row a point"
+        "tables: one row a pruned model, one row a point"
     shell:
         "python {params.script} --spec {params.spec:q}"
         " --results {params.results} --out {params.out} > {log} 2>&1"

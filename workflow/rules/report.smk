@@ -1,31 +1,33 @@
-"""The report: summary/ holds the laws, held-out errors and checks as tables; report.html is one
-self-contained page of these, the figures and provenance, by Snakemake's own reporter.
+"""The report: summary/ holds the pruned models, the laws, held-out errors and checks as tables;
+report.html is one self-contained page of these, the figures and provenance, by Snakemake's own
+reporter.
 """
+
+# Page of summary/ -> its category and label in the report; those of laws only where there are runs.
+PAGES = {"oneshot": ("Pruning", "Losses right after pruning")}
+if STUDY.runs:
+    PAGES |= {
+        "law": ("Laws", "Fits and constants"),
+        "holdouts": ("Laws", "Held-out errors"),
+    }
+PAGES |= {"checks": ("Checks", "Is the study sound?")}
 
 
 rule summary:
     input:
-        upstream(STUDY.stage_manifest("law")),
+        law=results_law,
+        tables=upstream(STUDY.stage_manifest("tables")),
     output:
         f"{STUDY.root}/summary/manifest.json",
-        report(
-            f"{STUDY.root}/summary/law.html",
-            caption="../report/law.rst",
-            category="Laws",
-            labels={"table": "Fits and constants"},
-        ),
-        report(
-            f"{STUDY.root}/summary/holdouts.html",
-            caption="../report/holdouts.rst",
-            category="Laws",
-            labels={"table": "Held-out errors"},
-        ),
-        report(
-            f"{STUDY.root}/summary/checks.html",
-            caption="../report/checks.rst",
-            category="Checks",
-            labels={"table": "Is the study sound?"},
-        ),
+        *[
+            report(
+                f"{STUDY.root}/summary/{name}.html",
+                caption=f"../report/{name}.rst",
+                category=category,
+                labels={"table": label},
+            )
+            for name, (category, label) in PAGES.items()
+        ],
     log:
         f"{STUDY.root}/logs/summary.log",
     benchmark:
@@ -39,11 +41,13 @@ rule summary:
     params:
         script=script("summary"),
         spec=lambda wc: canonical(SPECS.summary()),
+        law=lambda wc, input: f"--law {input.law}" if input.law else "",
         out=parent,
     message:
         "summary: the report's tables"
     shell:
-        "python {params.script} --spec {params.spec:q} --law {input} --out {params.out} > {log} 2>&1"
+        "python {params.script} --spec {params.spec:q}"
+        " {params.law} --tables {input.tables} --out {params.out} > {log} 2>&1"
 
 
 rule report:

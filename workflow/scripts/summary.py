@@ -1,4 +1,4 @@
-"""The report's tables as small HTML pages: the laws, their held-out errors, checks of the study."""
+"""The report's tables as small HTML pages: pruned models, laws, held-out errors, checks."""
 
 import argparse
 import json
@@ -14,6 +14,7 @@ from p2law.errors import run
 from p2law.manifest import read_manifest, write_manifest, write_text
 from p2law.study.grid import Study
 from p2law.study.specs import BASE
+from p2law.tables.oneshot import matched_rates
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -39,6 +40,36 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+
+
+def oneshot(tables: Path) -> str:
+    """Every pruned model before post-training, by model and rate, best first."""
+    import pandas as pd
+
+    rows = pd.read_parquet(tables.parent / "oneshot.parquet")
+    pages = []
+    for model, group in rows.groupby("model", sort=False):
+        group = group.assign(matched=matched_rates(group["rate"]))
+        group = group.sort_values(["matched", "Lp"], kind="stable")
+        first = group.iloc[0]
+        pages.append(
+            table(
+                f"{model}: L0 {first['L0']:.4f} ± {first['L0_se']:.4f} nats per token on"
+                f" {first['evaluation_tokens']:,} held-out tokens",
+                [
+                    *("method", "what goes", "rate asked", "rate achieved", "loss", "damage"),
+                    *("standard error of the damage", "perplexity", "seconds", "memory (GB)"),
+                ],
+                [
+                    [
+                        *(row.method, row.settings, row.rate_asked, row.rate, row.Lp, row.damage),
+                        *(row.damage_se, row.perplexity, row.seconds, row.peak_memory_bytes / 1e9),
+                    ]
+                    for row in group.itertuples()
+                ],
+            )
+        )
+    return "".join(pages)
 
 
 def laws(law: dict[str, Any]) -> str:
@@ -98,7 +129,7 @@ def holdouts(law: dict[str, Any]) -> str:
     )
 
 
-def checks(study: Study, law: dict[str, Any]) -> str:
+def checks(study: Study, law: dict[str, Any] | None) -> str:
     """What a sound study shows: L0 falls with size, losses fall with D, none below its L0."""
     bases = []
     for model in study.models.values():
@@ -110,16 +141,17 @@ def checks(study: Study, law: dict[str, Any]) -> str:
         "Base models", ["model", "N0", "L0", "standard error"],
         [(name, size, loss, se) for size, name, loss, se in sorted(bases)],
     )  # fmt: skip
-    page += table(
-        f"Runs whose loss rises with tokens: {len(law['rises'])}",
-        ["run", "from D", "to D", "rise (nats)"],
-        [(r["run"], r["from_D"], r["to_D"], r["rise"]) for r in law["rises"]],
-    )
-    page += table(
-        f"Points below their L0: {len(law['healed'])}",
-        ["run", "D", "loss", "L0", "below (nats)"],
-        [(r["run"], r["D"], r["loss"], r["L0"], r["below"]) for r in law["healed"]],
-    )
+    if law is not None:
+        page += table(
+            f"Runs whose loss rises with tokens: {len(law['rises'])}",
+            ["run", "from D", "to D", "rise (nats)"],
+            [(r["run"], r["from_D"], r["to_D"], r["rise"]) for r in law["rises"]],
+        )
+        page += table(
+            f"Points below their L0: {len(law['healed'])}",
+            ["run", "D", "loss", "L0", "below (nats)"],
+            [(r["run"], r["D"], r["loss"], r["L0"], r["below"]) for r in law["healed"]],
+        )
     coverage = read_manifest(study.stage_manifest("tables"))["results"]
     return page + table("Coverage", list(coverage), [list(coverage.values())])
 
@@ -139,24 +171,29 @@ def costs(study: Study) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, type=json.loads, help="key and study, as JSON")
-    parser.add_argument("--law", required=True, type=Path, help="the law's manifest.json")
+    parser.add_argument("--law", type=Path, help="the law's manifest.json; none without runs")
+    parser.add_argument("--tables", required=True, type=Path, help="the tables' manifest.json")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     arguments = parser.parse_args()
     started = time.time()
     study = Study(arguments.spec["study"], "the study")
-    law = json.loads((arguments.law.parent / "law.json").read_text())
-    pages = {
-        "law": ("The laws", laws(law)),
-        "holdouts": ("Held-out errors", holdouts(law)),
-        "checks": ("Checks and costs", checks(study, law) + costs(study)),
-    }
+    pages = {"oneshot": ("Pruned models", oneshot(arguments.tables))}
+    law, inputs = None, {"tables": arguments.tables}
+    if arguments.law:
+        law = json.loads((arguments.law.parent / "law.json").read_text())
+        inputs["law"] = arguments.law
+        pages |= {
+            "law": ("The laws", laws(law)),
+            "holdouts": ("Held-out errors", holdouts(law)),
+        }
+    pages["checks"] = ("Checks and costs", checks(study, law) + costs(study))
     for name, (title, body) in pages.items():
         write_text(arguments.out / f"{name}.html", PAGE.format(title=title, body=body))
     write_manifest(
         arguments.out,
         stage="summary",
         spec=arguments.spec,
-        inputs={"law": arguments.law, "tables": study.stage_manifest("tables")},
+        inputs=inputs,
         files=[f"{name}.html" for name in pages],
         results={"pages": list(pages)},
         started=started,

@@ -81,7 +81,8 @@ class Costs:
         self.rows = study.settings.corpus.sequence_length
         if self.hardware.gpu not in PEAK_FLOPS:
             raise UserError(
-                f"hardware.gpu = {self.hardware.gpu!r}: allowed: {', '.join(PEAK_FLOPS)}"
+                f"{study.origin}: hardware.gpu = {self.hardware.gpu!r}: allowed:"
+                f" {', '.join(PEAK_FLOPS)}"
             )
 
     @property
@@ -97,9 +98,20 @@ class Costs:
         return forward_flops(named.config, named.parameters, self.rows)
 
     def run_flops(self, run: Run) -> float:
-        """Training FLOPs a token of a run's variant (a masked one trains at dense cost)."""
-        config = run.variant.shape["config"]
-        return 3 * forward_flops(config, shapes.parameters(config), self.rows)
+        """Training FLOPs a token of a run's variant (a masked one trains at dense cost).
+
+        A layers-only recipe leaves out gradients that nothing needs; a teacher adds its forward.
+        """
+        config, section = run.variant.shape["config"], self.study.settings.posttrain
+        forward = forward_flops(config, shapes.parameters(config), self.rows)
+        teacher = self.model_flops(run.variant.model) if section.distil is not None else 0.0
+        if section.layers == "all":
+            return 3 * forward + teacher
+        head = 2.0 * config["vocab_size"] * config["hidden_size"]
+        last = (forward - head) * section.layers.last / config["num_hidden_layers"]
+        embeddings = section.layers.head and config.get("tie_word_embeddings", False)
+        through = forward if embeddings else head + last
+        return forward + through + last + (head if section.layers.head else 0.0) + teacher
 
     def stages(self) -> list[Cost]:
         """The cost of each stage that computes, in the order data flows."""
@@ -109,17 +121,17 @@ class Costs:
         settings = self.study.models[model].settings
         return settings.tokens if settings.source == "pretrain" else 0
 
-    def run_tokens(self) -> float:
+    def run_tokens(self, run: Run) -> float:
         """Tokens that one run trains on, all its budgets together."""
         section = self.study.settings.posttrain
-        return trained_tokens(section.schedule, section.budgets, section.decay)
+        return trained_tokens(run.schedule, section.budgets, section.decay)
 
     def _base(self) -> Cost:
         models = self.study.models
         tokens = {m: self.base_tokens(m) for m in models}
         flops = sum(3 * self.model_flops(m) * t for m, t in tokens.items())
         disk = sum(self.weight_bytes(m) for m in models)
-        memory = max(self.train_memory(m) if tokens[m] else self.load_memory(m) for m in models)
+        memory = max(self.base_memory(m) for m in models)
         return self._cost("base", len(models), sum(tokens.values()), flops, memory, disk)
 
     def _prune(self) -> Cost:
@@ -139,14 +151,14 @@ class Costs:
 
     def _posttrain(self) -> Cost:
         runs = list(self.study.runs.values())
-        tokens = self.run_tokens()
-        flops = sum(self.run_flops(run) * tokens for run in runs)
+        tokens = sum(self.run_tokens(run) for run in runs)
+        flops = sum(self.run_flops(run) * self.run_tokens(run) for run in runs)
         points = len(self.study.budgets)
         copies = points + 3 * (points + SNAPSHOTS)
         sizes = (shapes.parameters(run.variant.shape["config"])["total"] for run in runs)
         disk = sum(4.0 * size * copies for size in sizes)
-        memory = max(self.train_memory(run.variant.model) for run in runs)
-        return self._cost("posttrain", len(runs), tokens * len(runs), flops, memory, disk)
+        memory = max((self.train_memory(run.variant.model) for run in runs), default=0.0)
+        return self._cost("posttrain", len(runs), tokens, flops, memory, disk)
 
     def _evaluate(self) -> Cost:
         study, each = self.study, self.study.settings.evaluate.tokens
@@ -188,15 +200,20 @@ class Costs:
         logits = batch * config["vocab_size"] * 4 * 2
         return PROCESS_BYTES + 2 * self.weight_bytes(model) + logits
 
+    def base_memory(self, model: str) -> float:
+        """Peak resident bytes of the job that trains a base, or fetches and counts it."""
+        return self.train_memory(model) if self.base_tokens(model) else self.load_memory(model)
+
     def train_memory(self, model: str) -> float:
         """Peak resident bytes of a job that trains a model in fp32 on one process."""
         named = self.study.models[model]
         config = named.config
         width = 14 * config["hidden_size"] + 5 * config["intermediate_size"]
         per_token = 4 * (config["num_hidden_layers"] * width + 3 * config["vocab_size"])
-        batch = self.study.settings.posttrain.batch_tokens
-        if named.settings.source == "pretrain":
-            batch = max(batch, self.study.settings.pretrain.batch_tokens)
+        settings = self.study.settings
+        pretrain = settings.pretrain if named.settings.source == "pretrain" else None
+        sections = [section for section in (settings.posttrain, pretrain) if section]
+        batch = max((section.batch_tokens for section in sections), default=0)
         return PROCESS_BYTES + TRAIN_BYTES * named.parameters["total"] + batch * per_token
 
     def job_seconds(self, flops: float) -> float:

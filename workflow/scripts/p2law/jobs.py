@@ -47,8 +47,15 @@ class Jobs:
 
     def largest(self) -> int:
         """GPUs of the study's largest job."""
-        rules = (*TRAINED, "prune", "evaluate")
-        return max(self.gpus(rule, model) for rule in rules for model in self.study.models)
+        return max(
+            self.gpus(rule, name)
+            for name, model in self.study.models.items()
+            for rule in (
+                *(["base"] if model.settings.source == "pretrain" else []),
+                *(["posttrain"] if self.study.runs else []),
+                *("prune", "evaluate"),
+            )
+        )
 
     def gpus(self, rule: str, model: str) -> int:
         """GPUs of one job over all its nodes; 0 for a study on CPUs."""
@@ -106,8 +113,11 @@ class Jobs:
     def _needed(self, model: str) -> int:
         """A power of two that holds the model and, within a node, ends within ``job_hours``."""
         fit = 2 ** math.ceil(math.log2(max(1.0, self._share(model))))
-        flops = 3 * self.costs.model_flops(model) * self.costs.run_tokens()
-        hours = self.costs.job_seconds(flops) / 3600 / self.hardware.job_hours
+        costs, methods = self.costs, self.study.settings.methods
+        flops = 3 * costs.model_flops(model) * costs.base_tokens(model)
+        runs = (run for method in methods for run in self.study.group_runs(model, method))
+        flops = max([flops, *(costs.run_flops(run) * costs.run_tokens(run) for run in runs)])
+        hours = costs.job_seconds(flops) / 3600 / self.hardware.job_hours
         fast = 2 ** math.ceil(math.log2(max(1.0, hours)))
         return max(fit, min(fast, self.hardware.gpus_per_node))
 

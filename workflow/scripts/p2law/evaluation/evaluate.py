@@ -84,7 +84,7 @@ def _computed(folder: Path, rows: heldout.Rows, batch_rows: int, vocabulary: int
     """Load a checkpoint and run it over the rows."""
     import torch
 
-    from p2law.checkpoints import io
+    from p2law.checkpoints import io, products
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = io.load(folder, device=device)
@@ -93,4 +93,4 @@ def _computed(folder: Path, rows: heldout.Rows, batch_rows: int, vocabulary: int
             f"{folder / 'config.json'}: vocab_size {model.config.vocab_size}; the corpus has"
             f" {vocabulary} tokens: another tokenizer's"
         )
-    return heldout.row_losses(model, rows, batch_rows)
+    return heldout.row_losses(products.by_onednn(model), rows, batch_rows)

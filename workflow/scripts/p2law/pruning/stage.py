@@ -153,11 +153,20 @@ class Stage:
         head_dim = self.blocks.arch.sizes(config)["head"]
         variant = Variant(self.blocks, folder, solved["config"], range(len(self.blocks)))
         outside = width.kept_indices(self.scores, None, config, head_dim, to)
+        inside = [
+            width.kept_indices(self.scores, i, config, head_dim, to)
+            for i in range(len(self.blocks))
+        ]
         variant.outer_first(outside)
-        for i in range(len(self.blocks)):
-            variant.block(i, width.kept_indices(self.scores, i, config, head_dim, to))
+        for i, index in enumerate(inside):
+            variant.block(i, index)
         variant.outer_last(outside)
-        return variant, {"widths": solved["removed"]}
+        kept = dict(outside)
+        for i, index in enumerate(inside):
+            named = {k: v for k, v in index.items() if k not in outside}
+            kept |= {f"{self.blocks.prefix(i)}{axis}": v for axis, v in named.items()}
+        files = width.write_kept(folder, kept, self.blocks.arch.sizes(config))
+        return variant, {"widths": solved["removed"], "mask_files": files}
 
     def _weights(self, folder: Path, solved: Json) -> tuple[Variant, Json]:
         source = self.source if layer.needs_calibration(self.settings) else None

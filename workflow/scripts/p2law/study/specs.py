@@ -80,15 +80,18 @@ class Specs:
 
     def posttrain(self, run: Run) -> dict[str, Any]:
         """Of the posttrain stage: ``key`` names the trunk, ``budgets`` the key of each point."""
-        settings = self.settings.posttrain.model_dump()
+        section = self.settings.posttrain
+        train = section.model_dump(exclude={"schedule", "budgets", "seeds"})
         spec = {
-            "schedule": settings.pop("schedule"),
-            "train": {k: v for k, v in settings.items() if k not in ("budgets", "seeds")},
+            "schedule": run.schedule,
+            "train": {**train, "learning_rate": section.peak(run.schedule)},
             "seed": run.seed,
             "sequence_length": self.settings.corpus.sequence_length,
         }
         upstream = [self.variant(run.variant)["key"]]
         upstream += [self.corpus(self.study.models[run.variant.model].family)["key"]]
+        if section.distil is not None:
+            upstream += [self.base(run.variant.model)["key"]]
         spec = _keyed("posttrain", training.RECIPE, spec, upstream)
         spec["budgets"] = {str(D): self.point_key(spec["key"], D) for D in self.study.budgets}
         return spec
@@ -126,8 +129,8 @@ class Specs:
     def checkpoints(self, model: str, group: str) -> dict[str, tuple[Path, str]]:
         """Name -> (manifest, key) of what an evaluation job reads.
 
-        Names: ``base``; ``<rate>/pruned``; ``<rate>[-seed<k>]/D<budget>``. Of a partial study,
-        those that are finished.
+        Names: ``base``; ``<rate>/pruned``; ``<rate>[-<schedule>][-seed<k>]/D<budget>``. Of a
+        partial study, those that are finished.
         """
         named = {}
         if group == BASE:
@@ -160,19 +163,23 @@ class Specs:
     def law(self) -> dict[str, Any]:
         """Of the law stage: forms, objective, replicates."""
         spec = self.settings.law.model_dump(exclude={"identify"}, exclude_none=True)
-        spec["seed"] = self.settings.seed
+        spec |= {"seed": self.settings.seed, "schedule": self.settings.posttrain.schedules[0]}
         return _keyed("law", laws.RECIPE, spec, [self.tables()["key"]])
 
     def figures(self) -> dict[str, Any]:
         """Of the figures stage: nothing but what it draws and the code that draws."""
         sources = sorted((LIBRARY / "figures").glob("*.py"))
-        return _keyed("figures", code_digest(sources), {}, [self.law()["key"]])
+        return _keyed("figures", code_digest(sources), {}, [self._results()["key"]])
 
     def summary(self) -> dict[str, Any]:
         """Of the report's tables."""
         code = code_digest([LIBRARY.parent / "summary.py"])
-        spec = _keyed("summary", code, {}, [self.law()["key"]])
+        spec = _keyed("summary", code, {}, [self._results()["key"]])
         return {**spec, "study": self.study.config}
+
+    def _results(self) -> dict[str, Any]:
+        """What figures and report show: the law, or the tables of a study without runs."""
+        return self.law() if self.study.runs else self.tables()
 
     def expected(self) -> Iterator[tuple[Path, Path, dict[str, Any]]]:
         """(the output to make again, the manifest to look at, its spec) of every stage."""
@@ -196,7 +203,7 @@ class Specs:
         for pair in self.groups():
             path = self.study.evaluated_manifest(*pair)
             yield path, path, self.evaluate(*pair)
-        for stage in ("tables", "law", "figures", "summary"):
+        for stage in ("tables", *(["law"] if self.study.runs else []), "figures", "summary"):
             path = self.study.stage_manifest(stage)
             yield path, path, getattr(self, stage)()
 

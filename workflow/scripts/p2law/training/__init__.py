@@ -18,5 +18,5 @@ pretrain   a base model trained from random weights
 status     what every training of a study is doing, from files alone
 """
 
-RECIPE = 1
+RECIPE = 2
 """Raised when the numbers of this room change; part of every key of the stages that train."""
