@@ -20,8 +20,7 @@ from pathlib import Path
 
 import pytest
 
-STUDY = Path(__file__).with_name("faults.yaml")
-TARGETS = ("--configfile", "studies/faults.yaml", "--", "tables")
+TARGETS = ("--configfile", "tests/slurm/faults.yaml", "--", "tables")
 RUNS = ("depth-0.3", *(f"depth-0.3-seed{seed}" for seed in range(1, 5)))
 TRAINED_STEPS = 1638 + 102 + 205 + 410
 """A whole run's: the trunk to the last fork, and the three budgets' decays (128 tokens a step)."""
@@ -78,12 +77,14 @@ class Scene:
         return None
 
     def freeze(self, run: str) -> bool:
-        """Freeze a run's trainer once it has taken steps; whether it is frozen."""
+        """Freeze a run's trainer once it has taken steps; whether it was that or is frozen."""
         held = self.lease(run)
-        if held and held["progress"].get("step", 0) > 0 and held["pid"] != self.frozen.get(run):
+        if held is None or not held["progress"].get("step"):
+            return False
+        if held["pid"] != self.frozen.get(run):
             os.kill(held["pid"], signal.SIGSTOP)
             self.frozen[run] = held["pid"]
-        return run in self.frozen
+        return True
 
     def jobs(self) -> dict[str, list[dict[str, str]]]:
         """Slurm's records of each run's jobs, in the order of submission."""
@@ -150,7 +151,7 @@ def lose_node(scene: Scene) -> str:
 @pytest.fixture(scope="module")
 def scene(slurm, environment, checkout, tmp_path_factory) -> Iterator[Scene]:
     """The story, told once."""
-    scene = Scene(checkout(tmp_path_factory.mktemp("faults"), STUDY), slurm, environment)
+    scene = Scene(checkout(tmp_path_factory.mktemp("faults")), slurm, environment)
     try:
         first_controller(scene)
         second_controller(scene)
@@ -196,14 +197,6 @@ def second_controller(scene: Scene) -> None:
     scene.start()
     scene.seen["lost"] = lose_node(scene)
     assert scene.controller.wait(timeout=420) == 0
-
-
-@pytest.fixture(scope="module")
-def undisturbed(run_snakemake, checkout, tmp_path_factory) -> Path:
-    """The same study on this machine, left alone."""
-    folder = checkout(tmp_path_factory.mktemp("undisturbed"), STUDY)
-    run_snakemake(folder, "--cores", 2, *TARGETS, profile=None)
-    return folder
 
 
 def trained_steps(scene: Scene, run: str) -> int:
