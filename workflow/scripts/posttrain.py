@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--shard", action="store_true", help="split one copy of weights over them")
     parser.add_argument("--compile", action="store_true", help="torch.compile every layer")
     parser.add_argument("--recompute", action="store_true", help="keep no activations in layers")
+    parser.add_argument("--micro-rows", type=int, help="rows of one forward and backward pass")
     args = parser.parse_args()
 
     from p2law.training import launch
@@ -36,7 +37,7 @@ def main() -> int:
     from p2law.training import loop, machine, run, stop
 
     machine.settle()
-    means = loop.Means(args.shard, args.compile, args.recompute)
+    means = loop.Means(args.shard, args.compile, args.recompute, args.micro_rows)
     try:
         run.posttrain(
             args.spec, args.pruned, args.corpus, args.out, args.time_limit, means, args.teacher

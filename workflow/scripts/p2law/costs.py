@@ -207,14 +207,20 @@ class Costs:
     def train_memory(self, model: str) -> float:
         """Peak resident bytes of a job that trains a model in fp32 on one process."""
         named = self.study.models[model]
-        config = named.config
-        width = 14 * config["hidden_size"] + 5 * config["intermediate_size"]
-        per_token = 4 * (config["num_hidden_layers"] * width + 3 * config["vocab_size"])
         settings = self.study.settings
         pretrain = settings.pretrain if named.settings.source == "pretrain" else None
         sections = [section for section in (settings.posttrain, pretrain) if section]
         batch = max((section.batch_tokens for section in sections), default=0)
-        return PROCESS_BYTES + TRAIN_BYTES * named.parameters["total"] + batch * per_token
+        if self.hardware.device == "cuda":
+            batch = self.rows  # at least; as many rows at once as fit (Jobs.micro_rows)
+        states = TRAIN_BYTES * named.parameters["total"]
+        return PROCESS_BYTES + states + batch * self.token_bytes(model)
+
+    def token_bytes(self, model: str) -> float:
+        """What one token of a batch keeps in fp32 until its backward pass."""
+        config = self.study.models[model].config
+        width = 14 * config["hidden_size"] + 5 * config["intermediate_size"]
+        return 4 * (config["num_hidden_layers"] * width + 3 * config["vocab_size"])
 
     def job_seconds(self, flops: float) -> float:
         """Wall seconds of a job of so many FLOPs on one core or GPU, start-up included."""

@@ -75,6 +75,17 @@ class Jobs:
         """Whether one GPU cannot hold a model in training, so that its weights are split."""
         return self.hardware.device == "cuda" and self._share(model) > 1
 
+    def micro_rows(self, rule: str, model: str) -> int:
+        """Rows of a batch that a GPU in training takes at once; 0 where not even one fits.
+
+        What weights, gradients and moments leave of 90 % of its memory, at fp32's activations.
+        """
+        states = TRAIN_BYTES * self.study.models[model].parameters["total"]
+        held = states / (self.gpus(rule, model) if self.shards(model) else 1)
+        free = 0.9 * GPU_GIB[self.hardware.gpu] * 2**30 - held
+        share = self._batch_rows(rule) // self.gpus(rule, model)
+        return max(0, min(share, int(free / (self.costs.rows * self.costs.token_bytes(model)))))
+
     def threads(self, rule: str, model: str) -> int:
         """Cores of one job on each node."""
         asked = self._asked(rule, "threads")
