@@ -52,6 +52,6 @@ def test_two_nodes_train_as_one_process(wide, undisturbed):
         json.loads((folder / POINT).read_text())["results"] for folder in (undisturbed, wide[0])
     )
     assert both["step"] == alone["step"] == 2048
-    # The same batches, sums in another order: 1e-6 nats were seen after 2,355 steps. A group that did
-    # not exchange gradients would be another model: another seed's losses are 5e-2 away.
+    # The same batches, sums in another order: 1e-6 nats were seen after 2,355 steps. A group that
+    # did not exchange gradients would be another model: another seed's losses are 5e-2 away.
     assert both["last_losses"] == pytest.approx(alone["last_losses"], abs=1e-4)
