@@ -141,7 +141,7 @@ class Jobs:
             )
         if rule in TRAINED and gpus:
             rows = self._batch_rows(rule)
-            if rows % gpus:
+            if rows is not None and rows % gpus:
                 raise UserError(
                     f"{rule} of {model} asks for gpu = {gpus}: a batch of {rows} rows does not"
                     " divide among them; change batch_tokens or hardware.jobs"
@@ -150,10 +150,11 @@ class Jobs:
             self._fits(model)
         return gpus
 
-    def _batch_rows(self, rule: str) -> int:
+    def _batch_rows(self, rule: str) -> int | None:
+        """Rows of a batch; None for a stage that the study does not have."""
         settings = self.study.settings
         section = settings.pretrain if rule == "base" and settings.pretrain else settings.posttrain
-        return section.batch_tokens // settings.corpus.sequence_length
+        return section.batch_tokens // settings.corpus.sequence_length if section else None
 
     def _fits(self, model: str) -> None:
         """An evaluation runs on one GPU: fp32 weights and one batch's logits must fit."""
