@@ -107,8 +107,6 @@ SITE = {
 class Cluster:
     """One local Slurm whose files lie in `folder`."""
 
-    cpus = CPUS
-
     def __init__(self, folder: Path = DEFAULT_FOLDER):
         self.folder = Path(folder).resolve()
         self.conf = self.folder / "slurm.conf"
