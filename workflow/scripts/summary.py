@@ -1,14 +1,18 @@
 """The report's tables as small HTML pages: pruned models, laws, held-out errors, checks."""
 
 import argparse
+import csv
+import io
 import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from p2law.actuals import Job, by_model, jobs
 from p2law.costs import Costs
 from p2law.errors import run
 from p2law.manifest import read_manifest, write_manifest, write_text
@@ -168,6 +172,22 @@ def costs(study: Study) -> str:
     )
 
 
+def spent(done: list[Job]) -> str:
+    """What the finished jobs took, beside the estimate."""
+    rows = by_model(done)
+    caption = "Estimate against actual, finished jobs (last attempts; every job: jobs.csv)"
+    return table(caption, list(rows[0]), [list(row.values()) for row in rows]) if rows else ""
+
+
+def jobs_csv(done: list[Job]) -> str:
+    """Every finished job as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Job)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(asdict, done))
+    return text.getvalue()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, type=json.loads, help="key and study, as JSON")
@@ -186,7 +206,9 @@ def main() -> None:
             "law": ("The laws", laws(law)),
             "holdouts": ("Held-out errors", holdouts(law)),
         }
-    pages["checks"] = ("Checks and costs", checks(study, law) + costs(study))
+    done = list(jobs(study))
+    pages["checks"] = ("Checks and costs", checks(study, law) + costs(study) + spent(done))
+    write_text(arguments.out / "jobs.csv", jobs_csv(done))
     for name, (title, body) in pages.items():
         write_text(arguments.out / f"{name}.html", PAGE.format(title=title, body=body))
     write_manifest(
@@ -194,7 +216,7 @@ def main() -> None:
         stage="summary",
         spec=arguments.spec,
         inputs=inputs,
-        files=[f"{name}.html" for name in pages],
+        files=["jobs.csv", *(f"{name}.html" for name in pages)],
         results={"pages": list(pages)},
         started=started,
     )
