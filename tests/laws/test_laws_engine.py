@@ -6,8 +6,9 @@ from scipy import optimize
 
 from p2law.laws import forms, registry, simulate
 from p2law.laws.engine import huber, minimise, nonnegative
-from p2law.laws.fit import fit, grid
+from p2law.laws.fit import fit
 from p2law.laws.problem import bind
+from p2law.laws.search import grid
 
 BUDGETS = [16384.0 * 2**k for k in range(5)]
 TABLE = simulate.study(seed=3).assign(N_average=lambda t: 0.9 * t["N0"])

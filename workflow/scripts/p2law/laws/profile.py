@@ -13,7 +13,8 @@ import numpy as np
 from scipy import stats
 
 from p2law.laws.engine import Minimum, minimise
-from p2law.laws.fit import RANK, Fit
+from p2law.laws.fit import Fit
+from p2law.laws.health import RANK
 from p2law.laws.problem import Array
 
 FEWEST_RUNS = 10

@@ -174,8 +174,8 @@ _ALL = [
         offset="L0",
         terms={ONE: {"damage": ONE}},
         exponents={
-            "epsilon": Exponent(0.05, 8.0, (0.3, 2.5)),
-            "b": Exponent(0.005, 20.0, (0.05, 1.0)),
+            "epsilon": Exponent(1e-4, 1e4, (0.3, 2.5)),
+            "b": Exponent(1e-6, 1e6, (0.05, 1.0)),
             "t0": LOG_T0,
             "a": TILT,
             "c": TILT,

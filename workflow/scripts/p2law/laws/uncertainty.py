@@ -90,8 +90,8 @@ def bootstrap(fit: Fit, runs: Array, replicates: int, seed: int) -> Bootstrap:
     starts = starts[np.arange(replicates) % len(starts)]
     # 1e-6 of the objective is far below the replicates' own spread.
     found = minimise(
-        fit.problem, starts, delta=fit.delta, signs=fit.signs, weights=weights,
-        tolerance=1e-6, max_steps=25,
+        fit.problem.straightened(), fit.problem.to_straight(starts), delta=fit.delta,
+        signs=fit.signs, weights=weights, tolerance=1e-6, max_steps=25,
     )  # fmt: skip
     kept = np.isfinite(found.objective)
-    return Bootstrap(fit, found.phi[kept], seed)
+    return Bootstrap(fit, fit.problem.from_straight(found.phi[kept]), seed)
