@@ -81,6 +81,7 @@ def _minimise(problem, starts, delta, signs, weights, held, max_steps, tolerance
     damping = np.full(len(phi), 1e-2)
     settled = np.zeros(len(phi), dtype=bool)
     quiet = np.zeros(len(phi), dtype=int)
+    since = np.full(len(phi), np.inf)
     for _ in range(max_steps):
         at = np.flatnonzero(~settled)
         if not len(at):
@@ -93,7 +94,13 @@ def _minimise(problem, starts, delta, signs, weights, held, max_steps, tolerance
         objective[at] = np.where(better, reached, objective[at])
         damping[at] = np.where(better, damping[at] * 0.2, np.minimum(damping[at] * 5.0, 1e16))
         quiet[at] = np.where(small & better, quiet[at] + 1, np.where(better, 0, quiet[at]))
-        settled[at] = (quiet[at] >= 2) | (damping[at] >= 1e12) | (objective[at] == 0.0)
+        stopped = (quiet[at] >= 2) | (damping[at] >= 1e12) | (objective[at] == 0.0)
+        # Heavy damping makes steps small anywhere: a stop counts if a fresh attempt gains nothing.
+        with np.errstate(invalid="ignore"):  # a start without a finite value never settles
+            gained = since[at] - objective[at]
+            settled[at] = stopped & (gained <= 1e3 * tolerance * objective[at])
+        again = at[stopped & ~settled[at]]
+        since[again], damping[again], quiet[again] = objective[again], 1e-2, 0
     return Minimum(phi, objective, settled)
 
 

@@ -101,7 +101,7 @@ def fit(
     threshold = _threshold(objective, delta, problem, signs)
     searched = search(problem, threshold, signs, restarts)
     straight = problem.straightened()
-    best = polish(straight, searched.best(5), threshold, signs)
+    best = polish(straight, searched.best(5), threshold, signs, searched.whole)
     if objective == "lad":
         best = polish_lad(straight, best.phi, signs)
     return _describe(problem, best, searched, objective, threshold, signs, notes)
@@ -169,8 +169,9 @@ def _arrivals(
     Starts of LAD are compared in its smooth form, and those of a large table on the points that
     the search reads, with the optimum taken to both.
     """
-    ends = searched.found
-    here = minimise(searched.problem, best.phi[None], delta=delta, signs=signs).objective[0]
+    ends, here = searched.found, best.value
+    if kind == "lad" or not searched.whole:
+        here = minimise(searched.problem, best.phi[None], delta=delta, signs=signs).objective[0]
     arrived = ends.objective <= here * (1 + ARRIVED) + 1e-18
     if kind == "lad":
         problem = searched.problem

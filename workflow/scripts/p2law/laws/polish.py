@@ -14,6 +14,9 @@ from p2law.laws.engine import huber, minimise
 from p2law.laws.health import GAIN, promised_gain
 from p2law.laws.problem import Array, Problem
 
+ENOUGH = 1e-2 * GAIN
+"""Promised relative decrease below which no more polishing is tried."""
+
 
 @dataclass
 class Polished:
@@ -24,11 +27,19 @@ class Polished:
     gain: float
 
 
-def polish(problem: Problem, starts: Array, delta: float, signs: str) -> Polished:
-    """The lowest end from the best few starts [R, K + p], on all points."""
-    found = minimise(problem, starts, delta=delta, signs=signs)
-    best = _by_scipy(problem, found.phi[np.argmin(found.objective)], delta, signs)
+def polish(problem: Problem, starts: Array, delta: float, signs: str, settled: bool) -> Polished:
+    """The lowest end from starts [R, K + p], best first, on all points.
+
+    ``settled`` says that the first is where the engine ends on these points.
+    """
+    phi = starts[0]
+    if not settled:
+        found = minimise(problem, starts, delta=delta, signs=signs)
+        phi = found.phi[np.argmin(found.objective)]
+    best = _by_scipy(problem, phi, delta, signs)
     for _ in range(3):  # where most points are outliers one round may stop early
+        if best.gain < ENOUGH:
+            break
         again = minimise(problem, best.phi[None], delta=delta, signs=signs)
         other = _by_scipy(problem, again.phi[0], delta, signs)
         if not other.value < best.value * (1 - 1e-10):
@@ -53,12 +64,10 @@ def _by_scipy(problem: Problem, best: Array, delta: float, signs: str) -> Polish
 
     def worth(phi: Array) -> Polished:
         at = (phi <= low), (phi >= high)
-        return Polished(
-            phi, value(phi), promised_gain(residuals(phi), jacobian(phi), delta, *at)
-        )
+        return Polished(phi, value(phi), promised_gain(residuals(phi), jacobian(phi), delta, *at))
 
     start = worth(best)
-    if start.gain < 1e-2 * GAIN:
+    if start.gain < ENOUGH:
         return start
     span = np.where(np.isfinite(high - low), high - low, 1.0)
     inside = np.clip(best, low + 1e-10 * span, high - 1e-10 * span)

@@ -29,10 +29,11 @@ STEPS = 600
 
 @dataclass
 class Search:
-    """Ends of all starts on ``problem``, which holds at most ``POINTS`` points of the table."""
+    """Ends of all starts on ``problem``: the ``whole`` table or ``POINTS`` points of it."""
 
     problem: Problem
     found: Minimum
+    whole: bool
 
     def best(self, count: int) -> Array:
         """The lowest ends [count, K + p]."""
@@ -47,10 +48,14 @@ def search(problem: Problem, delta: float, signs: str, restarts: int = KEPT) -> 
         plain = problem.subset(np.linspace(0, n - 1, POINTS).round().astype(int))
     small = plain.straightened()
     starts = plain.to_straight(grid(plain, signs)[:restarts])
-    found = minimise(small, starts, delta=delta, signs=signs, max_steps=40, tolerance=1e-9)
+    found = minimise(small, starts, delta=delta, signs=signs, max_steps=40)
     _leave_corners(small, found, delta, signs)
-    ended = minimise(small, found.phi, delta=delta, signs=signs, max_steps=STEPS)
-    return Search(small, ended)
+    at = np.flatnonzero(~found.settled)
+    if len(at):
+        ended = minimise(small, found.phi[at], delta=delta, signs=signs, max_steps=STEPS)
+        found.phi[at], found.objective[at] = ended.phi, ended.objective
+        found.settled[at] = ended.settled
+    return Search(small, found, plain is problem)
 
 
 def _leave_corners(problem: Problem, found: Minimum, delta: float, signs: str) -> None:
@@ -83,6 +88,7 @@ def _leave_corners(problem: Problem, found: Minimum, delta: float, signs: str) -
         better = (ended.objective[chosen] < value)[same]
         found.phi[at[better]] = ended.phi[chosen][same][better]
         found.objective[at[better]] = ended.objective[chosen][same][better]
+        found.settled[at[better]] = False
 
 
 @cache
