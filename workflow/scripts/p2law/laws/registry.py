@@ -17,7 +17,7 @@ ALPHA = Exponent(1e-3, 3.0, (0.05, 1.5))
 BETA = Exponent(1e-3, 3.0, (0.05, 1.2))
 POWER = Exponent(-6.0, 6.0, (0.1, 1.2))
 KAPPA = Exponent(-2.0, 6.0, (0.4, 1.6))
-LOG_T0 = Exponent(-7.0, 7.0, (-3.0, 3.0))  # engine's logarithm, centred on the table's mean D
+LOG_T0 = Exponent(-30.0, 7.0, (-3.0, 3.0))  # engine's logarithm, centred on the table's mean D
 TILT = Exponent(-6.0, 6.0, (-1.0, 1.0))
 FREE = Exponent(-40.0, 40.0, (-2.0, 2.0))
 
