@@ -14,6 +14,8 @@ from p2law.laws.engine import huber, minimise
 from p2law.laws.health import GAIN, promised_gain
 from p2law.laws.problem import Array, Problem
 
+PROGRAMS = 60
+"""Linear programs at most; a dozen are usual, more where the optimum is a long way off."""
 ENOUGH = 1e-2 * GAIN
 """Promised relative decrease below which no more polishing is tried."""
 
@@ -119,7 +121,7 @@ def polish_lad(problem: Problem, phi: Array, signs: str) -> Polished:
     """
     low, high = problem.limits(signs)
     value, radius = float(np.abs(problem.residuals(problem.predict(phi[None])[0])).sum()), 0.1
-    for _ in range(60):
+    for _ in range(PROGRAMS):
         step, _ = _program(problem, phi, low, high, radius)
         trial = np.clip(phi + step, low, high)
         reached = float(np.abs(problem.residuals(problem.predict(trial[None])[0])).sum())

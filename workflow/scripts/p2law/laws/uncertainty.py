@@ -14,6 +14,8 @@ from p2law.laws.fit import Fit
 from p2law.laws.problem import Array, bind
 
 LEVEL = 0.95
+FEW_RUNS = 6
+"""Runs below which a run-level interval is to be read with care."""
 
 
 @dataclass
