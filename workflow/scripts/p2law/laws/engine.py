@@ -77,7 +77,7 @@ def _minimise(problem, starts, delta, signs, weights, held, max_steps, tolerance
     low, high = problem.limits(signs)
     phi = np.clip(np.array(starts, dtype=float), low, high)
     weights = np.ones((len(phi), len(problem.y))) if weights is None else weights
-    objective = _value(problem.residuals(problem.predict(phi)), delta, weights)
+    phi, objective = _solve_amplitudes(problem, phi, delta, weights, low)
     damping = np.full(len(phi), 1e-2)
     settled = np.zeros(len(phi), dtype=bool)
     quiet = np.zeros(len(phi), dtype=int)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from p2law.laws.engine import huber
+from p2law.laws.forms import NEAR_ZERO
 from p2law.laws.problem import Array, Problem
 
 GAIN = 1e-8
@@ -53,7 +54,10 @@ def identifiability(problem: Problem, phi: Array) -> tuple[int, float, list[int]
 
     A constant is lost when some direction that leaves every residual as it is moves it by more
     than a tenth of that direction's length. A constant whose column is zero is lost by itself.
+    An exponent at its fence near zero is taken as zero: its term then reads like another.
     """
+    low, _ = problem.limits("free")
+    phi = np.where((phi == low) & (low == NEAR_ZERO), 0.0, phi)
     jacobian = problem.linearise(phi[None])[1][0]
     norms = np.linalg.norm(jacobian, axis=0)
     scaled = jacobian / np.where(norms > 0, norms, 1.0)

@@ -45,7 +45,9 @@ def search(problem: Problem, delta: float, signs: str, restarts: int = KEPT) -> 
     n = len(problem.y)
     plain = problem
     if n > POINTS:
-        plain = problem.subset(np.linspace(0, n - 1, POINTS).round().astype(int))
+        # Drawn, not every k-th: tables are grids, and a step through one can miss whole rates.
+        chosen = np.random.default_rng(0).choice(n, POINTS, replace=False)
+        plain = problem.subset(np.sort(chosen))
     small = plain.straightened()
     starts = plain.to_straight(grid(plain, signs)[:restarts])
     found = minimise(small, starts, delta=delta, signs=signs, max_steps=40)
@@ -62,13 +64,11 @@ def _leave_corners(problem: Problem, found: Minimum, delta: float, signs: str) -
     """Move ends that stopped with an amplitude at zero, in place.
 
     There the exponents that act through that term alone have no slope and may stand anywhere: a
-    corner that only looks like an optimum. Each such corner tries other values of them.
+    corner that only looks like an optimum.
     """
-    names = list(problem.form.exponents)
-    for k, amplitude in enumerate(problem.form.amplitudes):
-        own = [problem.K + names.index(n) for n in forms.only_in(problem.form, amplitude)]
+    for k, own in own_exponents(problem):
         at = np.flatnonzero(found.phi[:, k] == 0.0)
-        if not own or not len(at):
+        if not len(at):
             continue
         # Ends of one objective stand in one corner: it is left once, and for all of them.
         _, first, same = np.unique(
@@ -76,19 +76,43 @@ def _leave_corners(problem: Problem, found: Minimum, delta: float, signs: str) -
             return_index=True, return_inverse=True,
         )  # fmt: skip
         phi, value = found.phi[at[first]], found.objective[at[first]]
-        shares = np.linspace(0.05, 0.95, 5)
-        starts = np.repeat(phi, len(shares), axis=0)
-        starts[:, k] = 0.05 * np.abs(starts[:, : problem.K]).max(1)
-        for j in own:
-            low, high = problem.form.exponents[names[j - problem.K]].start
-            starts[:, j] = np.tile(low + shares * (high - low), len(phi))
-        ended = minimise(problem, starts, delta=delta, signs=signs, max_steps=40, tolerance=1e-9)
-        values = ended.objective.reshape(len(phi), len(shares))
-        chosen = np.arange(len(phi)) * len(shares) + values.argmin(1)
-        better = (ended.objective[chosen] < value)[same]
-        found.phi[at[better]] = ended.phi[chosen][same][better]
-        found.objective[at[better]] = ended.objective[chosen][same][better]
+        ended = spread(problem, phi, k, own, 5, delta, signs)
+        better = (ended.objective < value)[same]
+        found.phi[at[better]] = ended.phi[same][better]
+        found.objective[at[better]] = ended.objective[same][better]
         found.settled[at[better]] = False
+
+
+def own_exponents(problem: Problem) -> list[tuple[int, list[int]]]:
+    """(place of an amplitude, places of the exponents that act through its term alone)."""
+    names = list(problem.form.exponents)
+    found = []
+    for k, amplitude in enumerate(problem.form.amplitudes):
+        own = [problem.K + names.index(n) for n in forms.only_in(problem.form, amplitude)]
+        if own:
+            found.append((k, own))
+    return found
+
+
+def spread(
+    problem: Problem, phi: Array, k: int, own: list[int], shares: int, delta: float, signs: str,
+    weights: Array | None = None, tolerance: float = 1e-9,
+) -> Minimum:  # fmt: skip
+    """The best end for each of phi [R, K + p] with one term's own exponents begun elsewhere."""
+    starts = np.repeat(phi, shares, axis=0)
+    starts[:, k] = 0.05 * np.abs(starts[:, : problem.K]).max(1)
+    exponents = list(problem.form.exponents.values())
+    for j in own:
+        low, high = exponents[j - problem.K].start
+        starts[:, j] = np.tile(np.linspace(low, high, shares + 2)[1:-1], len(phi))
+    if weights is not None:
+        weights = np.repeat(weights, shares, axis=0)
+    ended = minimise(
+        problem, starts, delta=delta, signs=signs, weights=weights, max_steps=40,
+        tolerance=tolerance,
+    )  # fmt: skip
+    best = np.arange(len(phi)) * shares + ended.objective.reshape(len(phi), shares).argmin(1)
+    return Minimum(ended.phi[best], ended.objective[best], ended.settled[best])
 
 
 @cache

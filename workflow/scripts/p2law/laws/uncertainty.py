@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from p2law.laws.engine import minimise
+from p2law.laws.engine import Minimum, minimise
 from p2law.laws.fit import Fit
-from p2law.laws.problem import Array, bind
+from p2law.laws.problem import Array, Problem, bind
+from p2law.laws.search import own_exponents, spread
 
 LEVEL = 0.95
 FEW_RUNS = 6
@@ -90,10 +91,32 @@ def bootstrap(fit: Fit, runs: Array, replicates: int, seed: int) -> Bootstrap:
     if fit.rank < fit.problem.size and len(fit.ends) > 1:
         starts = fit.ends
     starts = starts[np.arange(replicates) % len(starts)]
+    problem = fit.problem.straightened()
     # 1e-6 of the objective is far below the replicates' own spread.
     found = minimise(
-        fit.problem.straightened(), fit.problem.to_straight(starts), delta=fit.delta,
-        signs=fit.signs, weights=weights, tolerance=1e-6, max_steps=25,
+        problem, fit.problem.to_straight(starts), delta=fit.delta, signs=fit.signs,
+        weights=weights, tolerance=1e-6, max_steps=60,
     )  # fmt: skip
+    _unstick(problem, found, fit, weights)
     kept = np.isfinite(found.objective)
     return Bootstrap(fit, fit.problem.from_straight(found.phi[kept]), seed)
+
+
+def _unstick(problem: Problem, found: Minimum, fit: Fit, weights: Array) -> None:
+    """Try other starts for replicates whose exponent stands at a fence or whose term is gone.
+
+    Begun from such a fit they would all stay there, and an interval of no width would claim that
+    the table determines what it does not.
+    """
+    low, high = problem.limits(fit.signs)
+    for k, own in own_exponents(problem):
+        at_fence = (found.phi[:, own] == low[own]) | (found.phi[:, own] == high[own])
+        at = np.flatnonzero(at_fence.any(1) | (found.phi[:, k] == 0.0))
+        if not len(at):
+            continue
+        other = spread(
+            problem, found.phi[at], k, own, 2, fit.delta, fit.signs, weights[at], tolerance=1e-6
+        )
+        better = other.objective < found.objective[at]
+        found.phi[at[better]] = other.phi[better]
+        found.objective[at[better]] = other.objective[better]
