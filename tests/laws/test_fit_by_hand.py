@@ -59,6 +59,8 @@ def test_every_form_by_hand(name, losses, tmp_path, monkeypatch):
     for key in ("objective", "gain", "gradient", "condition"):
         assert np.isfinite(found[key]), key
     assert set(found["centred"]) == set(form.constants) and found["centres"]
+    held = set(found["extrapolation"])
+    assert held <= {"N0", "N", "N_average", "D"} and ("D" in held or name == "compression")
     # Full precision: the reported constants give the reported errors back.
     table = pd.read_csv(losses).rename(columns={v: k for k, v in THEIRS.items()})
     if form.per_run:

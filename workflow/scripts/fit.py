@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
 def by_hand(options: argparse.Namespace) -> None:
     """One form on one table: write fit.json, print the constants."""
     from p2law.laws import registry
+    from p2law.laws.extrapolation import extrapolation, warnings
     from p2law.laws.fit import fit
     from p2law.laws.metrics import errors as measure
     from p2law.laws.study import finite, fit_dict
@@ -71,14 +72,11 @@ def by_hand(options: argparse.Namespace) -> None:
     form = registry.get(options.form)
     table = one_run(read_table(options.table, columns), form, options)
     check_table(table, [form], str(options.table))
-    result = fit(
-        form,
-        table,
-        objective=options.objective,
-        delta=_delta(options.delta),
-        signs=options.signs,
-        raw=options.residual == "raw",
-    )
+    settings = {
+        "objective": options.objective, "delta": _delta(options.delta), "signs": options.signs,
+        "raw": options.residual == "raw",
+    }  # fmt: skip
+    result = fit(form, table, **settings)
     draws, note = replicates(result, table, options)
     record = fit_dict(result, draws)
     record["notes"] = [*record["notes"], *note]
@@ -89,6 +87,9 @@ def by_hand(options: argparse.Namespace) -> None:
     record["units"] = {name: c["unit"] for name, c in details.items()}
     record |= {"form": form.name, "formula": form.formula, "source": form.source}
     record |= {"points": len(table), "metrics": measure(table, result.predicted)}
+    error = record["metrics"]["mean_abs_rel_error"]
+    record["extrapolation"] = extrapolation(form, table, error, **settings)
+    record["notes"] += warnings(record["extrapolation"])
     manifest.write_json(options.out, finite(record))
     print(summary(record))
     if not result.converged:
@@ -147,6 +148,10 @@ def summary(record: dict) -> str:
         lines.append(f"  {name:8} {value:<12.6g} {record['units'][name]}{interval}")
     fitted = f"rank {record['rank']} of {record['constants_fitted']}"
     lines.append(f"converged {record['converged']}, {fitted}, condition {record['condition']:.3g}")
+    arrived, unfinished = record["starts_at_optimum"], record["starts_unfinished"]
+    lines.append(
+        f"of the starts {100 * arrived:.0f} % arrived, {100 * unfinished:.0f} % unfinished"
+    )
     return "\n".join(lines + [f"note: {note}" for note in record["notes"]])
 
 
