@@ -1,5 +1,5 @@
-"""The report: summary/ holds the laws, held-out errors and checks as tables; report.html is one
-self-contained page of these, the figures and provenance, by Snakemake's own reporter.
+"""The report: summary/ holds the laws, held-out errors, the plan and checks as tables; report.html is
+one self-contained page of these, the figures and provenance, by Snakemake's own reporter.
 """
 
 
@@ -19,6 +19,12 @@ rule summary:
             caption="../report/holdouts.rst",
             category="Laws",
             labels={"table": "Held-out errors"},
+        ),
+        report(
+            f"{STUDY.root}/summary/plan.html",
+            caption="../report/plan.rst",
+            category="Plan",
+            labels={"table": "What to buy"},
         ),
         report(
             f"{STUDY.root}/summary/checks.html",

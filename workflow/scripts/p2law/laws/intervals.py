@@ -16,7 +16,7 @@ of this and the bootstrap's interval counts, on each side. Choice and coverage: 
 "Intervals".
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,11 +66,7 @@ class ModelError:
 
     def widths(self, rows: pd.DataFrame) -> Array:
         """Half widths in log loss [m] of rows asked for."""
-        asked = new_in(self.rows, rows)
-        total = sum(
-            (self.half_width(kind) ** 2 * asked[kind] for kind in KINDS), np.zeros(len(rows))
-        )
-        return np.sqrt(total)
+        return total_widths({k: self.half_width(k) for k in KINDS}, self.rows, rows)
 
     def widen(self, rows: pd.DataFrame, predicted: Array, low: Array, high: Array):
         """The interval [m], [m] with the model's error in it."""
@@ -78,15 +74,24 @@ class ModelError:
         return np.minimum(low, predicted / factor), np.maximum(high, predicted * factor)
 
     def record(self) -> dict[str, Any]:
-        """For each kind: rms log error, number of held-out groups, half width in log loss."""
+        """For each kind: half width in log loss, and of its own hold-outs rms error and number."""
         return {
             kind: {
-                "rms": float(np.sqrt(squares.mean())),
-                "groups": len(squares),
                 "half_width": self.half_width(kind),
+                "rms": float(np.sqrt(self.squares[kind].mean())) if kind in self.squares else None,
+                "groups": len(self.squares.get(kind, ())),
             }
-            for kind, squares in self.squares.items()
+            for kind in KINDS
         }
+
+
+def total_widths(
+    half_widths: Mapping[str, float], fitted: pd.DataFrame, rows: pd.DataFrame
+) -> Array:
+    """Half widths in log loss [m] of rows asked for, from those of every kind of question."""
+    asked = new_in(fitted, rows)
+    squares = [half_widths[kind] ** 2 * asked[kind] for kind in KINDS]
+    return np.sqrt(np.sum(squares, axis=0))
 
 
 def new_in(fitted: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Array]:
