@@ -259,7 +259,7 @@ def advice_record(
 ) -> dict[str, Any] | None:
     """What the table leaves open and the runs to cure it; None where nothing is open.
 
-    First the cheapest runs that determine an open constant, then those with the best score.
+    First the cheapest run for each open constant that one run can determine, then the best scores.
     Half widths are of 95 % intervals at the default targets, in log loss.
     """
     form = registry.FORMS.get(fit.form.name, fit.form)
@@ -269,8 +269,10 @@ def advice_record(
     if not missing:
         return None
     found = advise(fit, table, default_runs(table), default_targets(table), cost)
-    cures = sorted((a for a in found if a.learns), key=lambda a: a.cost)[: SHOWN - 2]
-    rest = [a for a in found if a not in cures][: SHOWN - len(cures)]
+    teachers = [[a for a in found if name in a.learns] for name in missing]
+    cheapest = [min(runs, key=lambda a: a.cost) for runs in teachers if runs]
+    cures = sorted({a.run: a for a in cheapest}.values(), key=lambda a: a.cost)
+    rest = [a for a in found if a not in cures][: max(SHOWN - len(cures), 0)]
     return {"open": missing, "runs": [as_row(a) for a in cures + rest]}
 
 

@@ -48,8 +48,9 @@ def advice(law: Mapping[str, Any]) -> str:
     if not law["advice"]:
         return text("The grid determines every constant of P² and of the damage law.")
     note = text(
-        "What the grid leaves open, and further runs that would cure it: first the cheapest that"
-        " determine an open constant, then those that reduce most, per FLOP, the variance of"
+        "What the grid leaves open, and further runs that would cure it: first the cheapest run for"
+        " each open constant that one run can determine, then those that reduce most, per FLOP, the"
+        " variance of"
         " predictions at twice the largest size and four times the largest budget. Costs are 6 N D"
         " of post-training; workflow/scripts/advise.py counts base models too and takes your own"
         " targets."
