@@ -70,6 +70,8 @@ def test_what_a_question_is_new_in():
     assert not table[0].any()
     for row, kind in enumerate(["size", "budget", "rate", "method", "run"], 1):
         assert [k for k, is_new in zip(KINDS, table[row], strict=True) if is_new] == [kind]
+    hurt = asked.loc[[4]].assign(Lp=asked.loc[4, "L0"] + 10.0)  # worse than anything fitted
+    assert new_in(fitted, hurt)["rate"].all() and new_in(fitted, hurt)["method"].all()
     widths = total_widths(dict.fromkeys(KINDS, 0.1), fitted, asked)
     assert widths == pytest.approx([0.0, 0.1, 0.1, 0.1, 0.1, 0.1])
 

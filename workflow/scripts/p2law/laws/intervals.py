@@ -98,7 +98,7 @@ def new_in(fitted: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Array]:
     """Kind -> whether each row [m] is new in it; a new run is only that where nothing else is.
 
     A rate is new outside the range of the method's fitted rates, a budget beyond all fitted ones;
-    a method that was never fitted brings its own rates.
+    of a method that was never fitted not the rate but the damage counts, where it is known.
     """
     sizes = fitted["N0"].unique()
     methods = fitted["method"] if "method" in fitted else pd.Series("", fitted.index)
@@ -114,6 +114,10 @@ def new_in(fitted: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Array]:
             rho = rows["rho"].to_numpy()
             outside = (rho > rates.max() * NEAR) | (rho < rates.min() / NEAR)
             new["rate"] |= (method == name) & outside
+    if {"Lp", "L0"} <= set(fitted) & set(rows):
+        damage, asked = (t["Lp"].to_numpy() - t["L0"].to_numpy() for t in (fitted, rows))
+        outside = (asked > damage.max() * NEAR) | (asked < damage.min() / NEAR)
+        new["rate"] |= new["method"] & outside
     known = np.isin(rows["run"].to_numpy(), fitted["run"].unique()) if "run" in rows else False
     new["run"] = ~known & ~(new["method"] | new["size"] | new["budget"] | new["rate"])
     return new
