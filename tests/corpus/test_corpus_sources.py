@@ -105,6 +105,24 @@ def test_packages_are_their_python_sources_without_tests():
         list(sources.documents({"kind": "packages", "packages": ["no-such-package"]}))
 
 
+def test_docstrings_are_prose_of_the_same_modules(tmp_path, monkeypatch):
+    code = '"""A module.\n\n    Indented."""\n\n\ndef late(x):\n    return "no docstring"\n'
+    code += 'class C:\n    """A class."""\n\n    async def f(self):\n        r"""A \\alpha."""\n'
+    (tmp_path / "a.py").write_text(code)
+    (tmp_path / "b.py").write_text("x = 1\n")
+    monkeypatch.setattr(sources, "_modules", lambda _: sorted(tmp_path.glob("*.py")))
+    spec = {"kind": "docstrings", "packages": ["numpy"]}
+    assert list(sources.documents(spec)) == ["A module.\n\nIndented.\n\nA class.\n\nA \\alpha."]
+    (tmp_path / "b.py").write_text("x = = 1\n")
+    with pytest.raises(UserError, match=r"b.py line 1: not Python"):
+        list(sources.documents(spec))
+    monkeypatch.undo()
+    found = list(sources.documents(spec))
+    assert 100 < len(found) < 300
+    assert any(text.startswith("NumPy\n=====") for text in found)
+    assert sources.versions(spec)["numpy"]
+
+
 def hub(revision, **environment):
     """The first document of a hub source in a process with that environment, or its error."""
     source = {"kind": "hub", "name": "some/texts", "revision": revision, "split": "train"}

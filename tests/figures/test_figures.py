@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 
 from p2law import manifest
+from p2law.figures import names, oneshot
 from p2law.figures.draw import DRAW
 from p2law.figures.names import FIGURES
 from p2law.laws import simulate
+from p2law.tables.oneshot import matched_rates
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
@@ -24,16 +26,22 @@ def run(*command: object) -> subprocess.CompletedProcess:
     )
 
 
-def study(folder: Path, rows: pd.DataFrame) -> Path:
+FORMS = ("p2", "damage_rectified", "chinchilla")
+
+
+def study(folder: Path, rows: pd.DataFrame, forms: tuple[str, ...] = FORMS) -> Path:
     """tables/ and law/ of a study, as the rules write them."""
     tables = folder / "tables"
     tables.mkdir()
     rows.drop(columns=["rho", "run_given"]).to_parquet(tables / "losses.parquet")
+    pruned_models(rows).to_parquet(tables / "oneshot.parquet")
     manifest.write_manifest(
-        tables, stage="tables", spec={"key": "t"}, inputs={}, files=["losses.parquet"],
-        results={}, started=time.time(),
+        tables, stage="tables", spec={"key": "t"}, inputs={},
+        files=["losses.parquet", "oneshot.parquet"], results={}, started=time.time(),
     )  # fmt: skip
-    spec = {"key": "l", "forms": ["p2", "damage_rectified", "chinchilla"], "bootstrap": 20}
+    spec = {"key": "l", "forms": list(forms), "bootstrap": 20}
+    if "schedule" in rows:
+        spec["schedule"] = rows["schedule"].iloc[0]
     done = run(
         "fit.py", tables / "losses.parquet", "--spec", json.dumps(spec), "--out", folder / "law"
     )
@@ -41,9 +49,20 @@ def study(folder: Path, rows: pd.DataFrame) -> Path:
     return folder
 
 
-def draw(folder: Path, out: str) -> Path:
+def pruned_models(rows: pd.DataFrame) -> pd.DataFrame:
+    """The variants behind a loss table, as the tables stage writes them."""
+    first = rows.groupby(["model", "method", "rho"], as_index=False).first()
+    kinds = {"depth": "depth", "width": "width"}
+    return first.assign(
+        prune=first["method"].map(kinds).fillna("weights"), settings=first["method"],
+        rate=first["rho"], damage=first["Lp"] - first["L0"], damage_se=0.01,
+    )  # fmt: skip
+
+
+def draw(folder: Path, out: str, law: bool = True) -> Path:
+    options = ["--law", folder / "law/manifest.json"] if law else []
     done = run(
-        "figures.py", "--spec", '{"key": "f"}', "--law", folder / "law/manifest.json",
+        "figures.py", "--spec", '{"key": "f"}', *options,
         "--tables", folder / "tables/manifest.json", "--out", folder / out,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -56,7 +75,8 @@ def whole(tmp_path_factory) -> Path:
 
 
 def test_names_and_functions_match():
-    assert list(DRAW) == list(FIGURES)
+    assert list(DRAW) == list(names.of(["wsd", "cosine"]))
+    assert names.of(["wsd"]) == FIGURES
 
 
 def test_names_import_nothing_heavy():
@@ -85,6 +105,25 @@ def test_the_csv_holds_the_measured_losses(whole):
     assert sorted(shown["loss"]) == sorted(simulate.study()["loss"])
 
 
+def test_without_runs_only_the_pruned_models_are_drawn(whole):
+    out = draw(whole, "bare", law=False)
+    written = manifest.verify_files(out / "manifest.json")
+    assert set(written["files"]) == {"oneshot.csv", "oneshot.pdf", "oneshot.png"}
+    assert set(written["inputs"]) == {"tables"}
+    shown = pd.read_csv(out / "oneshot.csv")
+    pd.testing.assert_frame_equal(shown, pd.read_csv(whole / "figures" / "oneshot.csv"))
+    assert sorted(shown["Lp"]) == sorted(pruned_models(simulate.study())["Lp"])
+
+
+def test_methods_are_ranked_within_their_kind():
+    rows = [("a", "depth", 0.2, 1.0), ("b", "depth", 0.2, 0.5), ("c", "weights", 0.2, 0.7)]
+    rows += [("d", "weights", 0.4, 0.1), ("e", "weights", 0.21, 0.6), ("a", "depth", 0.4, 9.0)]
+    table = pd.DataFrame(rows, columns=["method", "prune", "rate", "damage"])
+    table["matched"] = matched_rates(table["rate"])
+    # At 0.2, where most methods are; d, which is not there, comes last of its kind.
+    assert [method for _, method in oneshot.order(table)] == ["e", "c", "d", "b", "a"]
+
+
 def test_a_tiny_study_still_has_every_figure(tmp_path):
     rows = simulate.study()
     rows = rows[(rows["N0"] < 9e5) & (rows["D"] < 4e4) & (rows["rho"] < 0.2)]
@@ -100,3 +139,25 @@ def test_drawing_leaves_no_pyplot_behind(whole):
     )
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
+
+
+def test_several_schedules_are_compared(tmp_path):
+    """Two schedules: one figure more, the others drawn from the first schedule's points alone."""
+    rows = simulate.study()
+    rows = rows[rows["method"] == "depth"]
+    rows = rows.assign(variant=rows["method"] + rows["rate"].map("-{:g}".format))
+    parts = []
+    for name in ("wsd", "cosine"):
+        done = rows["D"] if name == "wsd" else rows.groupby("run")["D"].cumsum()
+        run = rows["run"] + ("" if name == "wsd" else "-cosine")
+        parts.append(rows.assign(schedule=name, tokens_trained=done, run=run))
+    out = draw(study(tmp_path, pd.concat(parts, ignore_index=True), ("p2",)), "figures")
+    table = pd.read_csv(out / "schedules.csv")
+    assert set(table["panel"]) == {"loss", "exponent", "tokens"}
+    assert set(table["schedule"]) == {"wsd", "cosine"}
+    shares = table[table["panel"] == "tokens"].set_index("schedule")["share"]
+    assert shares["cosine"] == pytest.approx(1.0)
+    drawn = pd.read_csv(out / "curves.csv")
+    assert not drawn["run"].str.endswith("-cosine").any()
+    compared = pd.read_csv(tmp_path / "law" / "schedules.csv")
+    assert {"middle", "beta", "tokens_trained"} <= set(compared)

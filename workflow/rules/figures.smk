@@ -1,13 +1,13 @@
-"""Figures. Takes law/ and tables/; gives every figure as PDF and PNG with its numbers as CSV.
-Redrawn when a plotting function changes; can never train: --allowed-rules figures -- figures.
+"""Figures. Takes tables/, and law/ where there are runs; gives every figure as PDF and PNG with its
+numbers as CSV. Redrawn when a plotting function changes; can never train: --allowed-rules figures -- figures.
 """
 
-from p2law.figures.names import FIGURES
+from p2law.figures import names
 
 
 rule figures:
     input:
-        law=upstream(STUDY.stage_manifest("law")),
+        law=results_law,
         tables=upstream(STUDY.stage_manifest("tables")),
     output:
         f"{STUDY.root}/figures/manifest.json",
@@ -18,7 +18,7 @@ rule figures:
                 category="Figures",
                 labels={"figure": title},
             )
-            for name, title in FIGURES.items()
+            for name, title in names.of(STUDY.schedules).items()
         ],
     log:
         f"{STUDY.root}/logs/figures.log",
@@ -32,10 +32,11 @@ rule figures:
         runtime=10,
     params:
         script=script("figures"),
-        spec=canonical(SPECS.figures()),
+        spec=lambda wc: canonical(SPECS.figures()),
+        law=lambda wc, input: f"--law {input.law}" if input.law else "",
         out=parent,
     message:
         "figures: draw from the tables and the law"
     shell:
         "python {params.script} --spec {params.spec:q}"
-        " --law {input.law} --tables {input.tables} --out {params.out} > {log} 2>&1"
+        " {params.law} --tables {input.tables} --out {params.out} > {log} 2>&1"

@@ -1,4 +1,5 @@
-"""Post-trained checkpoints. Takes a pruned checkpoint and a packed corpus; gives
+"""Post-trained checkpoints. Takes a pruned checkpoint, a packed corpus and, where the study
+distils, the unpruned model; gives
 posttrained/<model>/<run>/D<budget>/manifest.json for every budget, each beside an annealed
 checkpoint. One job a run: a trunk with a decay branch at each budget; its state lies in state/.
 """
@@ -10,7 +11,8 @@ rule posttrain:
     output:
         expand(
             f"{STUDY.root}/posttrained/{{{{model}}}}/{{{{run}}}}/D{{budget}}/manifest.json",
-            budget=STUDY.budgets,
+            # Without a posttrain section nothing asks for this rule, but it must have an output.
+            budget=STUDY.budgets or [0],
         ),
     log:
         f"{STUDY.root}/logs/posttrain/{{model}}/{{run}}.log",
@@ -19,18 +21,28 @@ rule posttrain:
     priority: 30
     conda:
         "../../envs/conda.yaml"
-    threads: 1
+    threads: cores("posttrain")
     resources:
-        gpu=lambda wc: COSTS.gpus(wc.model, trained=True),
-        mem_mb=megabytes(lambda wc: COSTS.train_memory(wc.model)),
-        runtime=minutes(lambda wc: COSTS.run_flops(run_of(wc)) * COSTS.run_tokens()),
+        gpu=gpus("posttrain"),
+        nodes=nodes("posttrain"),
+        tasks=if_several("posttrain", None),
+        tasks_per_gpu=if_several("posttrain", 0),
+        mpi=if_several("posttrain", "srun"),
+        mem_mb=megabytes("posttrain"),
+        runtime=minutes("posttrain", run_flops),
     params:
         script=script("posttrain"),
         spec=lambda wc: canonical(SPECS.posttrain(run_of(wc))),
         variant=lambda wc, input: STUDY.variant_manifest(run_of(wc).variant),
+        teacher=lambda wc, input: "".join(
+            f" --teacher {path}" for path in input.get("teacher", [])
+        ),
         out=lambda wc, output: Path(output[0]).parent.parent,
+        launcher=launcher,
+        means=means("posttrain"),
     message:
         "posttrain: {wildcards.model} {wildcards.run}"
     shell:
-        "python {params.script} --spec {params.spec:q}"
-        " --pruned {params.variant} --corpus {input.corpus} --out {params.out} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 {params.launcher}python {params.script} --spec {params.spec:q}"
+        " --pruned {params.variant} --corpus {input.corpus}{params.teacher}"
+        " --out {params.out} {params.means} > {log} 2>&1"

@@ -1,37 +1,34 @@
-"""The report: summary/ holds the laws, held-out errors, the plan and checks as tables; report.html is
-one self-contained page of these, the figures and provenance, by Snakemake's own reporter.
+"""The report: summary/ holds the pruned models, the laws, held-out errors, the plan and checks as
+tables; report.html is one self-contained page of these, the figures and provenance, by Snakemake's
+own reporter.
 """
+
+# Page of summary/ -> its category and label in the report; those of laws only where there are runs.
+PAGES = {"oneshot": ("Pruning", "Losses right after pruning")}
+if STUDY.runs:
+    PAGES |= {
+        "law": ("Laws", "Fits and constants"),
+        "holdouts": ("Laws", "Held-out errors"),
+        "plan": ("Plan", "What to buy"),
+    }
+PAGES |= {"checks": ("Checks", "Is the study sound?")}
 
 
 rule summary:
     input:
-        upstream(STUDY.stage_manifest("law")),
+        law=results_law,
+        tables=upstream(STUDY.stage_manifest("tables")),
     output:
         f"{STUDY.root}/summary/manifest.json",
-        report(
-            f"{STUDY.root}/summary/law.html",
-            caption="../report/law.rst",
-            category="Laws",
-            labels={"table": "Fits and constants"},
-        ),
-        report(
-            f"{STUDY.root}/summary/holdouts.html",
-            caption="../report/holdouts.rst",
-            category="Laws",
-            labels={"table": "Held-out errors"},
-        ),
-        report(
-            f"{STUDY.root}/summary/plan.html",
-            caption="../report/plan.rst",
-            category="Plan",
-            labels={"table": "What to buy"},
-        ),
-        report(
-            f"{STUDY.root}/summary/checks.html",
-            caption="../report/checks.rst",
-            category="Checks",
-            labels={"table": "Is the study sound?"},
-        ),
+        *[
+            report(
+                f"{STUDY.root}/summary/{name}.html",
+                caption=f"../report/{name}.rst",
+                category=category,
+                labels={"table": label},
+            )
+            for name, (category, label) in PAGES.items()
+        ],
     log:
         f"{STUDY.root}/logs/summary.log",
     benchmark:
@@ -44,12 +41,14 @@ rule summary:
         runtime=10,
     params:
         script=script("summary"),
-        spec=canonical(SPECS.summary()),
+        spec=lambda wc: canonical(SPECS.summary()),
+        law=lambda wc, input: f"--law {input.law}" if input.law else "",
         out=parent,
     message:
         "summary: the report's tables"
     shell:
-        "python {params.script} --spec {params.spec:q} --law {input} --out {params.out} > {log} 2>&1"
+        "python {params.script} --spec {params.spec:q}"
+        " {params.law} --tables {input.tables} --out {params.out} > {log} 2>&1"
 
 
 rule report:

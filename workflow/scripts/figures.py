@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw a study's figures from its loss table and fitted laws, as PDF, PNG and CSV.
+"""Draw a study's figures from its tables and fitted laws, as PDF, PNG and CSV.
 
 figures.py --spec '{"key": "..."}' --law results/STUDY/law/manifest.json \\
     --tables results/STUDY/tables/manifest.json --out results/STUDY/figures
@@ -22,7 +22,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parse.add_argument("--spec", required=True, help="the stage's specification, JSON with its key")
-    parse.add_argument("--law", type=Path, required=True, help="manifest of the law stage")
+    parse.add_argument("--law", type=Path, help="manifest of the law stage; none without runs")
     parse.add_argument("--tables", type=Path, required=True, help="manifest of the tables stage")
     parse.add_argument("--out", type=Path, required=True, help="folder for the figures")
     options = parse.parse_args()
@@ -39,7 +39,7 @@ def main() -> None:
         options.out,
         stage="figures",
         spec=spec,
-        inputs={"law": options.law, "tables": options.tables},
+        inputs={"tables": options.tables, **({"law": options.law} if options.law else {})},
         files=files,
         results={"figures": len(files) // 3},
         started=started,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The report's tables: the laws, their held-out errors, the plan, checks of the study."""
+"""The report's tables: pruned models, laws, held-out errors, the plan, checks of the study."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ from p2law.study.grid import Study
 from p2law.study.specs import BASE
 
 
-def checks(study: Study, law: dict[str, Any]) -> str:
+def checks(study: Study, law: dict[str, Any] | None) -> str:
     """What a sound study shows: L0 falls with size, losses fall with D, none below its L0."""
     bases = []
     for model in study.models.values():
@@ -28,16 +28,17 @@ def checks(study: Study, law: dict[str, Any]) -> str:
         "Base models", ["model", "N0", "L0", "standard error"],
         [(name, size, loss, se) for size, name, loss, se in sorted(bases)],
     )  # fmt: skip
-    page += table(
-        f"Runs whose loss rises with tokens: {len(law['rises'])}",
-        ["run", "from D", "to D", "rise (nats)"],
-        [(r["run"], r["from_D"], r["to_D"], r["rise"]) for r in law["rises"]],
-    )
-    page += table(
-        f"Points below their L0: {len(law['healed'])}",
-        ["run", "D", "loss", "L0", "below (nats)"],
-        [(r["run"], r["D"], r["loss"], r["L0"], r["below"]) for r in law["healed"]],
-    )
+    if law is not None:
+        page += table(
+            f"Runs whose loss rises with tokens: {len(law['rises'])}",
+            ["run", "from D", "to D", "rise (nats)"],
+            [(r["run"], r["from_D"], r["to_D"], r["rise"]) for r in law["rises"]],
+        )
+        page += table(
+            f"Points below their L0: {len(law['healed'])}",
+            ["run", "D", "loss", "L0", "below (nats)"],
+            [(r["run"], r["D"], r["loss"], r["L0"], r["below"]) for r in law["healed"]],
+        )
     coverage = read_manifest(study.stage_manifest("tables"))["results"]
     return page + table("Coverage", list(coverage), [list(coverage.values())])
 
@@ -78,31 +79,38 @@ def main() -> None:
     """Write the pages and the folder's manifest."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, type=json.loads, help="key and study, as JSON")
-    parser.add_argument("--law", required=True, type=Path, help="the law's manifest.json")
+    parser.add_argument("--law", type=Path, help="the law's manifest.json; none without runs")
+    parser.add_argument("--tables", required=True, type=Path, help="the tables' manifest.json")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     arguments = parser.parse_args()
 
     from p2law.report.laws import holdouts, laws
+    from p2law.report.pruning import oneshot
 
     started = time.time()
     study = Study(arguments.spec["study"], "the study")
-    folder = arguments.law.parent
-    law = json.loads((folder / "law.json").read_text())
+    pages = {"oneshot": ("Pruned models", oneshot(arguments.tables))}
+    law, inputs, files = None, {"tables": arguments.tables}, []
     arguments.out.mkdir(parents=True, exist_ok=True)
-    pages = {
-        "law": ("The laws", laws(law)),
-        "holdouts": ("Held-out errors", holdouts(law)),
-        "plan": ("The plan", planned(study, folder, arguments.out)),
-        "checks": ("Checks and costs", checks(study, law) + costs(study)),
-    }
+    if arguments.law:
+        folder = arguments.law.parent
+        law = json.loads((folder / "law.json").read_text())
+        inputs["law"] = arguments.law
+        files = ["plan.csv", "choices.csv"]
+        pages |= {
+            "law": ("The laws", laws(law)),
+            "holdouts": ("Held-out errors", holdouts(law)),
+            "plan": ("The plan", planned(study, folder, arguments.out)),
+        }
+    pages["checks"] = ("Checks and costs", checks(study, law) + costs(study))
     for name, (title, body) in pages.items():
         write_text(arguments.out / f"{name}.html", page(title, body))
     write_manifest(
         arguments.out,
         stage="summary",
         spec=arguments.spec,
-        inputs={"law": arguments.law, "tables": study.stage_manifest("tables")},
-        files=[*(f"{name}.html" for name in pages), "plan.csv", "choices.csv"],
+        inputs=inputs,
+        files=[*files, *(f"{name}.html" for name in pages)],
         results={"pages": list(pages)},
         started=started,
     )

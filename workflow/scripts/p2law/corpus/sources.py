@@ -5,6 +5,7 @@ is an even sample of all of them; within a JSONL or Parquet file, and from the h
 of the source.
 """
 
+import ast
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,17 +36,15 @@ def documents(source: Mapping[str, Any]) -> Iterator[str]:
 
     Raises :class:`UserError`, naming setting, file or line, for a source that cannot be read.
     """
-    kinds = {"packages": _packages, "files": _files, "hub": _hub}
+    kinds = {"packages": _packages, "docstrings": _docstrings, "files": _files, "hub": _hub}
     if source.get("kind") not in kinds:
         raise UserError(f"source kind {source.get('kind')!r}: one of {', '.join(kinds)}")
     return kinds[source["kind"]](source)
 
 
 def versions(source: Mapping[str, Any]) -> dict[str, str]:
-    """Versions of a ``packages`` source's packages, for the manifest; empty for other sources."""
-    if source["kind"] != "packages":
-        return {}
-    return {name: _distribution(name).version for name in sorted(source["packages"])}
+    """Versions of the packages that a source reads, for the manifest; empty for other sources."""
+    return {name: _distribution(name).version for name in sorted(source.get("packages", ()))}
 
 
 def _shuffled(names: Iterable[str]) -> list[str]:
@@ -60,7 +59,30 @@ def _distribution(name: str) -> metadata.Distribution:
 
 
 def _packages(source: Mapping[str, Any]) -> Iterator[str]:
-    """Python sources that the packages' own records list, without tests: the same anywhere."""
+    """The packages' Python sources."""
+    for path in _modules(source):
+        yield from _text(path)
+
+
+def _docstrings(source: Mapping[str, Any]) -> Iterator[str]:
+    """The docstrings of each module, its classes and functions in the order of the file, as one
+    document; modules without any give none."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for path in _modules(source):
+        text = "".join(_text(path))
+        try:
+            tree = ast.parse(text)
+        except SyntaxError as error:
+            raise UserError(f"{path} line {error.lineno}: not Python: {error.msg}") from None
+        nodes = [node for node in ast.walk(tree) if isinstance(node, documented)]
+        nodes.sort(key=lambda node: getattr(node, "lineno", 0))
+        found = [ast.get_docstring(node) for node in nodes]
+        if document := "\n\n".join(filter(None, found)):
+            yield document
+
+
+def _modules(source: Mapping[str, Any]) -> Iterator[Path]:
+    """Python files that the packages' own records list, without tests: the same anywhere."""
     paths = {}
     for package in source["packages"]:
         distribution = _distribution(package)
@@ -73,7 +95,7 @@ def _packages(source: Mapping[str, Any]) -> Iterator[str]:
             ):
                 paths[file.as_posix()] = Path(file.locate())
     for name in _shuffled(paths):
-        yield from _text(paths[name])
+        yield paths[name]
 
 
 def _files(source: Mapping[str, Any]) -> Iterator[str]:

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from p2law.checkpoints import files
+from p2law.checkpoints import files, gguf
 from p2law.checkpoints.imported import (
     TOKENIZER_PATTERNS,
-    gguf_path,
     gguf_tokenizer,
     hub_errors,
     pinned,
@@ -80,7 +79,9 @@ def copy(spec: Mapping[str, Any], out: Path) -> None:
     Raises :class:`UserError` for one that cannot be had or has no ``tokenizer.json``.
     """
     if spec["kind"] == "gguf":
-        gguf_tokenizer(gguf_path(spec), out)
+        path = gguf.find(spec)
+        gguf.check(spec, path)
+        gguf_tokenizer(path, out)
     elif spec["kind"] == "hub":
         from huggingface_hub import snapshot_download
 

@@ -16,7 +16,7 @@ from p2law.evaluation import RECIPE
 from p2law.manifest import digest
 
 NAME = "rows"
-PASSIVE = ("masks.safetensors", "generation_config.json", "manifest.json")
+PASSIVE = ("masks.safetensors", "kept.safetensors", "generation_config.json", "manifest.json")
 """Files of a checkpoint that do not enter its loss."""
 
 

@@ -1,13 +1,14 @@
 """What figures are drawn from: the loss table and the law stage's results, read once."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from p2law.laws import forms, registry
+from p2law.laws import forms, registry, schedules
 from p2law.laws.table import prepare
 from p2law.manifest import verify_files
 
@@ -22,13 +23,30 @@ TITLES = {
 
 @dataclass
 class Data:
-    """A study's numbers: ``points`` (the loss table), ``law`` (law.json), predictions, holdouts."""
+    """A study's numbers: ``oneshot`` (the pruned models' table), ``every_schedule`` (losses),
+    ``law`` (law.json), predictions, holdouts. All but the first are empty without runs.
 
-    points: pd.DataFrame
-    law: dict[str, Any]
-    predictions: pd.DataFrame
-    holdouts: pd.DataFrame
-    draws: pd.DataFrame
+    ``points`` are those of the loss table that the laws rest on.
+    """
+
+    oneshot: pd.DataFrame
+    every_schedule: pd.DataFrame = field(default_factory=pd.DataFrame)
+    law: dict[str, Any] = field(default_factory=lambda: {"fits": [], "spec": {}})
+    predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    holdouts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    draws: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @cached_property
+    def points(self) -> pd.DataFrame:
+        """The loss table's rows of the schedule that the laws rest on."""
+        return schedules.first(self.every_schedule, self.law["spec"])
+
+    @property
+    def schedules(self) -> list[str]:
+        """The table's schedules, the laws' first; one without a name where no column says."""
+        if self.every_schedule.empty:
+            return []
+        return schedules.names(self.every_schedule) or [""]
 
     @property
     def groups(self) -> list[tuple[str, str]]:
@@ -68,13 +86,17 @@ def pooled(fit: dict[str, Any]) -> bool:
     return fit["method"] == "all"
 
 
-def read(tables: Path, law: Path) -> Data:
-    """Read what the two manifests name, after checking their files."""
+def read(tables: Path, law: Path | None) -> Data:
+    """Read what the two manifests name, after checking their files; no law, no runs."""
     verify_files(tables)
+    oneshot = pd.read_parquet(Path(tables).parent / "oneshot.parquet")
+    if law is None:
+        return Data(oneshot)
     verify_files(law)
     folder = Path(law).parent
     points = prepare(pd.read_parquet(Path(tables).parent / "losses.parquet"))
     return Data(
+        oneshot,
         points,
         json.loads((folder / "law.json").read_text(encoding="utf-8")),
         pd.read_csv(folder / "predictions.csv", float_precision="round_trip"),

@@ -2,12 +2,22 @@
 
 from pathlib import Path
 
-from p2law.figures import constants, contours, errors, runs, style, tokens
+from p2law.figures import (
+    constants,
+    contours,
+    errors,
+    names,
+    oneshot,
+    runs,
+    schedules,
+    style,
+    tokens,
+)
 from p2law.figures.data import Data
-from p2law.figures.names import FIGURES
 from p2law.manifest import write_text
 
 DRAW = {
+    "oneshot": oneshot.oneshot,
     "curves": runs.curves,
     "predicted": runs.predicted,
     "tokens": tokens.tokens,
@@ -18,14 +28,18 @@ DRAW = {
     "constants": constants.constants,
     "profiles": constants.profiles,
     "restarts": constants.restarts,
+    "schedules": schedules.schedules,
 }
 
 
 def draw_all(data: Data, folder: Path) -> list[str]:
-    """Write every figure as PDF, PNG and CSV (full precision); returns the files' names."""
+    """Write every figure as PDF, PNG and CSV (full precision); returns the files' names.
+
+    Without points of runs only the pruned models are drawn.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for name in FIGURES:
+    for name in names.of(data.schedules):
         with style.context():
             figure, table = DRAW[name](data)
             files += style.save(figure, folder, name)

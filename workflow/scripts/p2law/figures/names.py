@@ -1,6 +1,13 @@
 """Names of the figures and their captions; imports nothing, since the Snakefile reads it."""
 
+from collections.abc import Sequence
+
+ONESHOT = {
+    "oneshot": "Loss right after pruning, by method: same shade, same share of parameters removed",
+}
+"""Drawn for every study, with post-training or without."""
 FIGURES = {
+    **ONESHOT,
     "curves": "Loss against post-training tokens, measured and fitted, run by run",
     "predicted": "Predicted against measured loss, with a band of 1 %",
     "tokens": "Post-training tokens worth buying, against pruning rate and size",
@@ -12,3 +19,14 @@ FIGURES = {
     "profiles": "Profiles of the P² exponents: flat where the study does not determine them",
     "restarts": "Where the restarts of the P² fit end",
 }
+COMPARED = {
+    "schedules": "What the learning-rate schedule does to the law, and its cost in tokens",
+}
+"""Figures of a study that trains under several schedules."""
+
+
+def of(schedules: Sequence[str]) -> dict[str, str]:
+    """The figures of a study with these schedules, and their captions; without any, no runs."""
+    if not schedules:
+        return ONESHOT
+    return {**FIGURES, **(COMPARED if len(schedules) > 1 else {})}

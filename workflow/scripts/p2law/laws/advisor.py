@@ -47,7 +47,7 @@ def run_cost(
     also costs its unpruned model, 6 N0 on as many tokens as the study's models have in the mean,
     where the study trains its own.
     """
-    section = grid.get("posttrain", {})
+    section = grid.get("posttrain") or {}
     families = grid.get("families", {}).values()
     models = [m for family in families for m in family.get("models", {}).values()]
     own = [m["tokens"] for m in models if m.get("source") == "pretrain"]

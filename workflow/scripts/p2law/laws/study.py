@@ -27,7 +27,7 @@ from p2law.laws.table import check_table, prepare
 from p2law.laws.uncertainty import LEVEL
 
 POOLED = "all"
-SPEC = {"forms", "objective", "delta", "bootstrap", "seed", "key", "signs"}
+SPEC = {"forms", "objective", "delta", "bootstrap", "seed", "key", "signs", "schedule"}
 
 
 LISTS = ("fits", "holdouts", "predictions", "draws", "advice", "skipped")

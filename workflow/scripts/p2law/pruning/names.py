@@ -211,6 +211,21 @@ def _check_together(full: Mapping[str, Any], where: str) -> None:
             )
 
 
+def described(settings: Mapping[str, Any]) -> str:
+    """Complete settings in a few words: what goes, by what, and what is not at its default."""
+    kind = settings["prune"]
+    if kind == "depth":
+        main, shown = f"blocks by {settings['criterion']}", ("guard_first", "guard_last")
+    elif kind == "width":
+        main = f"{' + '.join(settings['dimensions'])} by {settings['criterion']}"
+        shown = ("split",)
+    else:
+        main = f"{settings['pattern']} by {settings['mask']}, weights {settings['weights']}"
+        shown = ("scope", "layer_rates", "refine", "damp")
+    changed = [n for n in shown if settings[n] != SETTINGS[kind][n].default]
+    return ", ".join([main, *(f"{name} {settings[name]}" for name in changed)])
+
+
 def fixed_rate(settings: Mapping[str, Any]) -> float | None:
     """The only rate that may be asked of an n:m method: the share of zeros, (m - n) / m.
 

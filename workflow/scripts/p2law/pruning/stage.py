@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from p2law import manifest
+from p2law import cleaned, manifest
 from p2law.errors import UserError
 from p2law.pruning import depth, layer, names, oneshot, shapes, width
 from p2law.pruning.blocks import Blocks
@@ -86,6 +86,8 @@ class Stage:
 
     def _is_whole(self, name: str, variant: Mapping[str, Any]) -> bool:
         path = self.out / name / manifest.NAME
+        if cleaned.lacks_weights(path):  # on purpose; nothing that will run needs them
+            return manifest.read_manifest(path)["key"] == variant["key"]
         try:
             return manifest.verify_files(path)["key"] == variant["key"]
         except UserError:
@@ -151,11 +153,20 @@ class Stage:
         head_dim = self.blocks.arch.sizes(config)["head"]
         variant = Variant(self.blocks, folder, solved["config"], range(len(self.blocks)))
         outside = width.kept_indices(self.scores, None, config, head_dim, to)
+        inside = [
+            width.kept_indices(self.scores, i, config, head_dim, to)
+            for i in range(len(self.blocks))
+        ]
         variant.outer_first(outside)
-        for i in range(len(self.blocks)):
-            variant.block(i, width.kept_indices(self.scores, i, config, head_dim, to))
+        for i, index in enumerate(inside):
+            variant.block(i, index)
         variant.outer_last(outside)
-        return variant, {"widths": solved["removed"]}
+        kept = dict(outside)
+        for i, index in enumerate(inside):
+            named = {k: v for k, v in index.items() if k not in outside}
+            kept |= {f"{self.blocks.prefix(i)}{axis}": v for axis, v in named.items()}
+        files = width.write_kept(folder, kept, self.blocks.arch.sizes(config))
+        return variant, {"widths": solved["removed"], "mask_files": files}
 
     def _weights(self, folder: Path, solved: Json) -> tuple[Variant, Json]:
         source = self.source if layer.needs_calibration(self.settings) else None

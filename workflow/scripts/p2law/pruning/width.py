@@ -9,6 +9,7 @@ the same number; which ones is ranked within the block.
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 from p2law.pruning.calibration import Source
 from p2law.pruning.gradients import gradients
 from p2law.pruning.statistics import Collector
+from p2law.pruning.store import Writer
 
 DOWN, OUT = "mlp.down_proj", "self_attn.o_proj"
 
@@ -158,6 +160,23 @@ def kept_units(scores: torch.Tensor, width: int) -> torch.Tensor:
     """Indices of the ``width`` highest along the last axis, ascending; ties to the earlier."""
     order = torch.argsort(scores, dim=-1, descending=True, stable=True)
     return order[..., :width].sort(dim=-1).values.cpu()
+
+
+def write_kept(
+    folder: Path, kept: Mapping[str, torch.Tensor], sizes: Mapping[str, int]
+) -> list[str]:
+    """Write which units stayed: ``kept.safetensors``, uint8 ``[size]``, 1 = kept; file names.
+
+    ``kept`` maps an axis, after its block's prefix where it has one, to the kept indices; ``sizes``
+    are the unpruned lengths of the axes.
+    """
+    plan = {name: ("U8", (sizes[name.rpartition(".")[2]],)) for name in kept}
+    writer = Writer(folder, plan, "kept", shard_bytes=float("inf"))
+    for name, index in kept.items():
+        mask = torch.zeros(plan[name][1], dtype=torch.uint8)
+        mask[index] = 1
+        writer.add(name, mask)
+    return writer.close()
 
 
 def kept_indices(

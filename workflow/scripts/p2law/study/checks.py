@@ -7,6 +7,7 @@ from glob import glob
 from importlib import metadata
 from pathlib import Path
 
+from p2law.checkpoints import gguf
 from p2law.errors import UserError
 from p2law.manifest import read_manifest
 from p2law.study.grid import Study
@@ -19,7 +20,7 @@ with two sizes its Jacobian has rank 6 of 7, with two budgets E and beta trade o
 
 def check_study(study: Study, origin: str) -> None:
     """Run every check; ``origin`` names the study's file(s)."""
-    for check in (_text, _tokens, _rows, _law):
+    for check in (_text, _text_size, _tokens, _rows, _warmup, _layers, _law):
         try:
             check(study)
         except UserError as error:
@@ -29,7 +30,7 @@ def check_study(study: Study, origin: str) -> None:
 def _text(study: Study) -> None:
     """The text, tokenizer and checkpoint folders that the study names are there."""
     source = study.settings.corpus.source
-    if source.kind == "packages":
+    if source.kind in ("packages", "docstrings"):
         for name in source.packages:
             try:
                 metadata.version(name)
@@ -41,9 +42,41 @@ def _text(study: Study) -> None:
     if source.kind == "files" and not (Path(source.path).exists() or glob(source.path)):
         raise UserError(f"corpus.source.path = {source.path!r}: no such file, folder or glob")
     for name, family in study.settings.families.items():
-        path = getattr(family.tokenizer, "path", None)
-        if path is not None and not Path(path).is_dir():
-            raise UserError(f"families.{name}.tokenizer.path = {path!r}: no such folder")
+        tokenizer = family.tokenizer
+        if tokenizer.kind == "folder" and not Path(tokenizer.path).is_dir():
+            raise UserError(f"families.{name}.tokenizer.path = {tokenizer.path!r}: no such folder")
+        if tokenizer.kind == "gguf":
+            try:
+                gguf.find(tokenizer.model_dump())
+            except UserError as error:
+                raise UserError(f"families.{name}.tokenizer: {error}") from None
+
+
+def _needs(study: Study, family: str) -> dict[str, tuple[str, int]]:
+    """Split -> (the settings that ask for its tokens, how many)."""
+    corpus = study.settings.corpus
+    calibration = corpus.calibration_windows * corpus.sequence_length
+    return {
+        "train": ("posttrain.budgets and models' tokens", study.needs_tokens(family)),
+        "validation": ("evaluate.tokens", study.settings.evaluate.tokens),
+        "calibration": ("corpus.calibration_windows", calibration),
+    }
+
+
+def _text_size(study: Study) -> None:
+    """Text that is sure to be too small is refused unread: a token is at least one byte of it."""
+    corpus = study.settings.corpus
+    if corpus.max_bytes is None:
+        return
+    for family in study.settings.families:
+        needs = _needs(study, family)
+        asked = sum(tokens for _, tokens in needs.values())
+        if asked > corpus.max_bytes:
+            parts = ", ".join(f"{tokens} by {what}" for what, tokens in needs.values())
+            raise UserError(
+                f"corpus.max_bytes = {corpus.max_bytes}: {family} asks for {asked} tokens"
+                f" ({parts}), each at least one byte of text; lower them or raise it"
+            )
 
 
 def _tokens(study: Study) -> None:
@@ -52,25 +85,23 @@ def _tokens(study: Study) -> None:
         path = study.corpus_manifest(family)
         if not path.exists():
             continue
-        training = read_manifest(path)["results"]["splits"]["train"]
-        held = training["rows"] * study.settings.corpus.sequence_length
-        needs = study.needs_tokens(family)
-        if held < needs:
-            raise UserError(
-                f"posttrain.budgets and models' tokens ask for {needs} tokens of {family}, but"
-                f" {path} holds {held}: tokens would repeat; lower them or add text"
-            )
+        splits = read_manifest(path)["results"]["splits"]
+        for split, (what, needs) in _needs(study, family).items():
+            held = splits[split]["rows"] * study.settings.corpus.sequence_length
+            if held < needs:
+                raise UserError(
+                    f"{what} ask for {needs} {split} tokens of {family}, but {path} holds {held}:"
+                    " tokens would repeat; lower them or add text"
+                )
 
 
 def _rows(study: Study) -> None:
     """Batches and the evaluation set are whole rows."""
     rows = study.settings.corpus.sequence_length
-    sizes = {
-        "posttrain.batch_tokens": study.settings.posttrain.batch_tokens,
-        "evaluate.tokens": study.settings.evaluate.tokens,
-    }
-    if study.settings.pretrain is not None:
-        sizes["pretrain.batch_tokens"] = study.settings.pretrain.batch_tokens
+    sizes = {"evaluate.tokens": study.settings.evaluate.tokens}
+    for name in ("pretrain", "posttrain"):
+        if section := getattr(study.settings, name):
+            sizes[f"{name}.batch_tokens"] = section.batch_tokens
     for key, tokens in sizes.items():
         if tokens % rows:
             raise UserError(
@@ -86,9 +117,34 @@ def _rows(study: Study) -> None:
             )
 
 
+def _warmup(study: Study) -> None:
+    """The warm-up of a model that is trained here ends before its decay begins."""
+    train = study.settings.pretrain
+    for model in study.models.values():
+        tokens = getattr(model.settings, "tokens", 0)
+        if tokens and (1 - train.decay) * tokens < train.warmup_tokens:
+            raise UserError(
+                f"pretrain.warmup_tokens = {train.warmup_tokens}: the decay of {model.name} begins"
+                f" after {(1 - train.decay) * tokens:.0f} tokens; warm up before that"
+            )
+
+
+def _layers(study: Study) -> None:
+    """A layers-only recipe finds its layers in every variant."""
+    section = study.settings.posttrain
+    layers = section.layers if section else "all"
+    for variant in study.variants.values():
+        has = variant.shape["config"]["num_hidden_layers"]
+        if layers != "all" and layers.last > has:
+            raise UserError(
+                f"posttrain.layers.last = {layers.last}: {variant.model} {variant.name} has"
+                f" {has} layers"
+            )
+
+
 def _law(study: Study) -> None:
-    """The grid determines the P² law, unless the study asks only to be told."""
-    if study.settings.law.identify == "report":
+    """The grid determines the P² law, unless there is none or the study asks only to be told."""
+    if study.settings.law.identify == "report" or not study.runs:
         return
     budgets = len(study.budgets)
     for name, family in study.settings.families.items():

@@ -1,16 +1,21 @@
 """A study expanded: its models, variants, runs and budgets, and where their results lie."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from p2law.checkpoints import gguf
 from p2law.errors import UserError
 from p2law.manifest import NAME
 from p2law.pruning import shapes
+from p2law.pruning.architectures import architecture_of
 from p2law.study import schema
+from p2law.study.model_config import check_config
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,9 @@ class Run:
 
     variant: Variant
     seed: int
+    schedule: str
     name: str
-    """Folder name below the model: the variant's, and the seed's for all but the first seed."""
+    """Folder name below the model: the variant's, with schedule and seed where not the first."""
 
 
 class Study:
@@ -66,19 +72,36 @@ class Study:
     def __init__(
         self, config: Mapping[str, Any], origin: str, root: Path = Path("results")
     ) -> None:
-        self.config = dict(config)
+        self.config, self.origin = dict(config), origin
         self.settings = settings = schema.read(config, origin)
         self.name = settings.study
         self.root = Path(root) / settings.study
-        self.models = {model.name: model for model in self._models()}
-        self.variants = {
-            (v.model, v.method, v.asked): v for m in self.models.values() for v in self._variants(m)
-        }
+        try:
+            self.models = {model.name: model for model in self._models()}
+            variants = [v for model in self.models.values() for v in self._variants(model)]
+        except UserError as error:
+            raise UserError(f"{origin}: {error}") from None
+        self.variants = {(v.model, v.method, v.asked): v for v in variants}
         self.runs = {(run.variant.model, run.name): run for run in self._runs()}
+        # Asked for once a group: a study of thousands of runs must not be searched each time.
+        self._group_variants: dict[tuple[str, str], list[Variant]] = defaultdict(list)
+        self._group_runs: dict[tuple[str, str], list[Run]] = defaultdict(list)
+        for variant in self.variants.values():
+            self._group_variants[variant.model, variant.method].append(variant)
+        for run in self.runs.values():
+            self._group_runs[run.variant.model, run.variant.method].append(run)
 
     @property
     def budgets(self) -> list[int]:
-        return self.settings.posttrain.budgets
+        """Tokens of each point of a run; none where nothing is post-trained."""
+        section = self.settings.posttrain
+        return section.budgets if section else []
+
+    @property
+    def schedules(self) -> list[str]:
+        """Schedules that every variant is trained under, the laws' first."""
+        section = self.settings.posttrain
+        return section.schedules if section else []
 
     def _models(self) -> Iterator[Model]:
         seen: dict[str, str] = {}
@@ -109,16 +132,25 @@ class Study:
                 **settings.config,
             }
             try:
+                architecture_of(config)
+                check_config(config)
                 return shapes.loadable(config)
             except UserError as error:
                 raise UserError(f"families.{family}.models.{name}.config: {error}") from None
-        path = Path(settings.shape) if settings.source == "hub" else _config_of(settings.path)
+        if settings.source == "gguf":
+            try:
+                return {**section.config, **gguf.config(gguf.find(settings.model_dump()))}
+            except UserError as error:
+                raise UserError(f"families.{family}.models.{name}: {error}") from None
+        key = "shape" if settings.source == "hub" else "path"
+        path = Path(getattr(settings, key)) / ("config.json" if key == "path" else "")
         try:
             return {**section.config, **json.loads(path.read_text())}
         except FileNotFoundError:
-            raise UserError(f"families.{family}.models.{name}: {path} does not exist") from None
+            fault = "does not exist"
         except json.JSONDecodeError as error:
-            raise UserError(f"families.{family}.models.{name}: {path}: {error}") from None
+            fault = f"is not JSON: {error}"
+        raise UserError(f"families.{family}.models.{name}.{key}: {path} {fault}")
 
     def _variants(self, model: Model) -> Iterator[Variant]:
         for method, settings in self.settings.methods.items():
@@ -130,19 +162,21 @@ class Study:
                 yield Variant(model.name, method, f"{rate:g}", shape)
 
     def _runs(self) -> Iterator[Run]:
-        first = self.settings.posttrain.seeds[0]
-        for variant in self.variants.values():
-            for seed in self.settings.posttrain.seeds:
-                suffix = "" if seed == first else f"-seed{seed}"
-                yield Run(variant, seed, variant.name + suffix)
+        section = self.settings.posttrain
+        grid = product(self.variants.values(), self.schedules, section.seeds if section else [])
+        for variant, schedule, seed in grid:
+            name = variant.name
+            name += "" if schedule == self.schedules[0] else f"-{schedule}"
+            name += "" if seed == section.seeds[0] else f"-seed{seed}"
+            yield Run(variant, seed, schedule, name)
+
+    def group_variants(self, model: str, method: str) -> list[Variant]:
+        """The variants of one model and method, by rising rate; [] for another name."""
+        return self._group_variants.get((model, method), [])
 
     def group_runs(self, model: str, method: str) -> list[Run]:
         """The runs of one model and method."""
-        return [
-            run
-            for run in self.runs.values()
-            if (run.variant.model, run.variant.method) == (model, method)
-        ]
+        return self._group_runs.get((model, method), [])
 
     def needs_tokens(self, family: str) -> int:
         """Training tokens that a family's longest training takes without repeating any."""
@@ -165,17 +199,15 @@ class Study:
         return self.root / "pruned" / variant.model / variant.method / variant.asked / NAME
 
     def point_manifest(self, run: Run, budget: int) -> Path:
-        return self.root / "posttrained" / run.variant.model / run.name / f"D{budget}" / NAME
+        # One join, not six: a large study asks for tens of thousands of these.
+        return self.root / f"posttrained/{run.variant.model}/{run.name}/D{budget}/{NAME}"
 
     def evaluated_manifest(self, model: str, group: str) -> Path:
         return self.root / "evaluated" / model / group / NAME
 
+    def downstream_manifest(self, model: str, group: str) -> Path:
+        return self.root / "downstream" / model / group / NAME
+
     def stage_manifest(self, stage: str) -> Path:
         """The manifest of a stage that a study has one of: tables, law, figures."""
         return self.root / stage / NAME
-
-
-def _config_of(folder: str) -> Path:
-    if not Path(folder).is_dir():
-        raise UserError(f"{folder}: no such folder of a base checkpoint")
-    return Path(folder) / "config.json"

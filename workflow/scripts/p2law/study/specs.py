@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from p2law import checkpoints, corpus, evaluation, laws, pruning, tables, training
-from p2law.manifest import digest, read_manifest
+from p2law.evaluation import downstream
+from p2law.manifest import digest, read_manifest, sha256_file
 from p2law.study.grid import Run, Study, Variant
 
 LIBRARY = Path(__file__).parents[1]
@@ -26,7 +27,7 @@ class Specs:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.settings = study.settings
-        for stage in ("corpus", "base", "variant", "posttrain"):
+        for stage in ("corpus", "base", "variant", "prune", "posttrain", "evaluate", "checkpoints"):
             # Asked for many times a parse: a study does not change, so each is made once.
             setattr(self, stage, cache(getattr(self, stage)))
 
@@ -67,8 +68,7 @@ class Specs:
 
     def prune(self, model: str, method: str) -> dict[str, Any]:
         """Of the prune stage: one method at all its rates."""
-        chosen = [v for v in self.study.variants.values() if (v.model, v.method) == (model, method)]
-        variants = {v.asked: self.variant(v) for v in chosen}
+        variants = {v.asked: self.variant(v) for v in self.study.group_variants(model, method)}
         common = next(iter(variants.values()))
         spec = {
             "method": method,
@@ -81,15 +81,18 @@ class Specs:
 
     def posttrain(self, run: Run) -> dict[str, Any]:
         """Of the posttrain stage: ``key`` names the trunk, ``budgets`` the key of each point."""
-        settings = self.settings.posttrain.model_dump()
+        section = self.settings.posttrain
+        train = section.model_dump(exclude={"schedule", "budgets", "seeds"})
         spec = {
-            "schedule": settings.pop("schedule"),
-            "train": {k: v for k, v in settings.items() if k not in ("budgets", "seeds")},
+            "schedule": run.schedule,
+            "train": {**train, "learning_rate": section.peak(run.schedule)},
             "seed": run.seed,
             "sequence_length": self.settings.corpus.sequence_length,
         }
         upstream = [self.variant(run.variant)["key"]]
         upstream += [self.corpus(self.study.models[run.variant.model].family)["key"]]
+        if section.distil is not None:
+            upstream += [self.base(run.variant.model)["key"]]
         spec = _keyed("posttrain", training.RECIPE, spec, upstream)
         spec["budgets"] = {str(D): self.point_key(spec["key"], D) for D in self.study.budgets}
         return spec
@@ -101,9 +104,13 @@ class Specs:
 
     def evaluate(self, model: str, group: str) -> dict[str, Any]:
         """Of the evaluate stage: a model's base, or one method's variants and all their points."""
+        keys = {name: key for name, (_, key) in self.checkpoints(model, group).items()}
+        return self.evaluate_spec(model, keys)
+
+    def evaluate_spec(self, model: str, keys: dict[str, str]) -> dict[str, Any]:
+        """Of an evaluation of checkpoints with these keys, by name."""
         section = self.settings.evaluate.model_dump()
         batch_rows = section.pop("batch_rows")
-        keys = {name: key for name, (_, key) in self.checkpoints(model, group).items()}
         spec = {
             **section,
             "split": "validation",
@@ -116,19 +123,37 @@ class Specs:
             "batch_rows": batch_rows,
         }
 
+    def downstream(self, model: str, group: str) -> dict[str, Any]:
+        """Of the optional downstream stage: the same checkpoints as an evaluation's, on tasks."""
+        section = self.settings.downstream
+        keys = {name: key for name, (_, key) in self.checkpoints(model, group).items()}
+        definitions = sorted(Path(section.include).glob("**/*")) if section.include else []
+        spec = {
+            **section.model_dump(),
+            "definitions": {p.name: sha256_file(p) for p in definitions if p.is_file()},
+            "sequence_length": self.settings.corpus.sequence_length,
+            "seed": self.settings.seed,
+            "checkpoints": keys,
+        }
+        corpus_key = self.corpus(self.study.models[model].family)["key"]
+        return _keyed("downstream", downstream.RECIPE, spec, [corpus_key])
+
+    def evaluation(self, model: str) -> str:
+        """What a model's losses depend on besides the weights: its rows and how they are read."""
+        return self.evaluate_spec(model, {})["key"]
+
     def checkpoints(self, model: str, group: str) -> dict[str, tuple[Path, str]]:
         """Name -> (manifest, key) of what an evaluation job reads.
 
-        Names: ``base``; ``<rate>/pruned``; ``<rate>[-seed<k>]/D<budget>``. Of a partial study,
-        those that are finished.
+        Names: ``base``; ``<rate>/pruned``; ``<rate>[-<schedule>][-seed<k>]/D<budget>``. Of a
+        partial study, those that are finished.
         """
         named = {}
         if group == BASE:
             named[BASE] = (self.study.base_manifest(model), self.base(model)["key"])
-        for variant in self.study.variants.values():
-            if (variant.model, variant.method) == (model, group):
-                key = self.variant(variant)["key"]
-                named[f"{variant.asked}/pruned"] = (self.study.variant_manifest(variant), key)
+        for variant in self.study.group_variants(model, group):
+            key = self.variant(variant)["key"]
+            named[f"{variant.asked}/pruned"] = (self.study.variant_manifest(variant), key)
         for run in self.study.group_runs(model, group):
             label = run.name.removeprefix(f"{group}-")
             for budget, key in self.posttrain(run)["budgets"].items():
@@ -154,21 +179,25 @@ class Specs:
     def law(self) -> dict[str, Any]:
         """Of the law stage: forms, objective, replicates."""
         spec = self.settings.law.model_dump(exclude={"identify"}, exclude_none=True)
-        spec["seed"] = self.settings.seed
+        spec |= {"seed": self.settings.seed, "schedule": self.settings.posttrain.schedules[0]}
         return _keyed("law", laws.RECIPE, spec, [self.tables()["key"]])
 
     def figures(self) -> dict[str, Any]:
         """Of the figures stage: nothing but what it draws and the code that draws."""
         sources = sorted((LIBRARY / "figures").glob("*.py"))
-        return _keyed("figures", code_digest(sources), {}, [self.law()["key"]])
+        return _keyed("figures", code_digest(sources), {}, [self._results()["key"]])
 
     def summary(self) -> dict[str, Any]:
         """Of the report's tables."""
         planning = [LIBRARY / "laws" / f"{name}.py" for name in ("plan", "buy", "answers")]
         pages = sorted((LIBRARY / "report").glob("*.py"))
         code = code_digest([LIBRARY.parent / "summary.py", *pages, *planning])
-        spec = _keyed("summary", code, {}, [self.law()["key"]])
+        spec = _keyed("summary", code, {}, [self._results()["key"]])
         return {**spec, "study": self.study.config}
+
+    def _results(self) -> dict[str, Any]:
+        """What figures and report show: the law, or the tables of a study without runs."""
+        return self.law() if self.study.runs else self.tables()
 
     def expected(self) -> Iterator[tuple[Path, Path, dict[str, Any]]]:
         """(the output to make again, the manifest to look at, its spec) of every stage."""
@@ -192,7 +221,10 @@ class Specs:
         for pair in self.groups():
             path = self.study.evaluated_manifest(*pair)
             yield path, path, self.evaluate(*pair)
-        for stage in ("tables", "law", "figures", "summary"):
+            if self.settings.downstream is not None:
+                path = self.study.downstream_manifest(*pair)
+                yield path, path, self.downstream(*pair)
+        for stage in ("tables", *(["law"] if self.study.runs else []), "figures", "summary"):
             path = self.study.stage_manifest(stage)
             yield path, path, getattr(self, stage)()
 
