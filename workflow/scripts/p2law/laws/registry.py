@@ -184,7 +184,9 @@ _ALL = [
     ),
 ]
 
-HEADLINE = ("p2", "damage_power", "damage_rectified")
+DAMAGE = "damage_rectified"
+"""The damage law that figures, report and plan show beside P² (chosen in docs/damage.md)."""
+HEADLINE = ("p2", DAMAGE)
 """Forms that carry full intervals everywhere; the others are compared by their errors."""
 
 FORMS: dict[str, Form] = {form.name: form for form in _ALL}
