@@ -117,6 +117,31 @@ def test_conjugate_gradients_reach_the_exact_loss(layer, pattern):
     assert curvature.loss(fewer - W).sum() <= curvature.loss(swept - W).sum()
 
 
+@pytest.mark.parametrize("pattern", [None, (2, 4)])
+def test_the_best_pair_is_neither_papers_own(pattern):
+    """Measured on correlated layers: SparseGPT's mask + MRP < mask S + MRP < SparseGPT < Wanda."""
+    width, g = 192, torch.Generator().manual_seed(0)
+    X = torch.randn(4 * width, width, generator=g) @ torch.randn(width, width, generator=g)
+    W = torch.randn(width, width, generator=g)
+    inputs = Statistics(width, True, "cpu", torch.float32)
+    inputs.add(X)
+    curvature = Curvature(inputs.hessian(), 0.01, "layer")
+    by_layer = rule(pattern, scope="layer", rows=(width,))
+    swept, adaptive = compensate.sparsegpt(W, curvature, None, by_layer)
+    single = masks.select(masks.obs(W, None, curvature), by_layer)
+    wanda = masks.select(masks.wanda(W, inputs), rule(pattern))
+    ordered = [
+        compensate.mrp(W, curvature, adaptive),
+        compensate.mrp(W, curvature, single),
+        swept,
+        W * wanda,
+    ]
+    losses = [float(curvature.loss(V - W).sum()) for V in ordered]
+    # The smallest step, between the two masks under MRP, is 1.4 % here and never below 1 % in
+    # three seeds; the others are 40 % and more.
+    assert all(a < 0.995 * b for a, b in zip(losses, losses[1:], strict=False))
+
+
 def reference_sparsegpt(W, H, kept):
     """One column at a time, only later ones updated: MRP's formula on shrinking problems."""
     W = W.clone()

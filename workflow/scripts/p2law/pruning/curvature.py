@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 
 from p2law.errors import UserError
+from p2law.pruning.store import finite
 
 log = logging.getLogger(__name__)
 MOST_DAMP = 1.0
@@ -39,7 +40,7 @@ class Curvature:
     """
 
     def __init__(self, hessian: torch.Tensor, damp: float, where: str) -> None:
-        if not torch.isfinite(hessian).all():
+        if not finite(hessian):
             raise UserError(f"{where}: its inputs on the calibration windows are too large (X^T X)")
         self.H = hessian.clone()
         diagonal = self.H.diagonal()

@@ -84,9 +84,14 @@ def select(score: torch.Tensor, rule: Rule) -> torch.Tensor:
 
 def keep_all_but(score: torch.Tensor, pruned: int) -> torch.Tensor:
     """Per row of ``score`` False at the ``pruned`` lowest, ties to the earlier."""
-    order = torch.argsort(score, dim=1, stable=True)
-    kept = torch.ones_like(score, dtype=torch.bool)
-    return kept.scatter_(1, order[:, :pruned], False)
+    if pruned == 0:
+        return torch.ones_like(score, dtype=torch.bool)
+    last = score.kthvalue(pruned, dim=1, keepdim=True).values
+    kept, ties = score > last, score == last
+    spare = pruned - (score < last).sum(dim=1, keepdim=True)
+    if (ties.sum(dim=1, keepdim=True) > spare).any():
+        kept |= ties & (ties.cumsum(dim=1) > spare)
+    return kept
 
 
 def _select_groups(score: torch.Tensor, n: int, m: int) -> torch.Tensor:
