@@ -10,14 +10,13 @@ import time
 
 import torch
 from llmcompressor import oneshot
+from llmcompressor.modifiers.pruning import SparseGPTModifier, WandaPruningModifier
 from llmcompressor.modifiers.pruning.sparsegpt import sgpt_sparsify
-from llmcompressor.modifiers.pruning.sparsegpt.base import SparseGPTModifier
 from llmcompressor.modifiers.pruning.wanda import wanda_sparsify
-from llmcompressor.modifiers.pruning.wanda.base import WandaModifier
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-MODIFIERS = {"sparsegpt": SparseGPTModifier, "wanda": WandaModifier}
+MODIFIERS = {"sparsegpt": SparseGPTModifier, "wanda": WandaPruningModifier}
 
 
 def prune_model(given: argparse.Namespace) -> dict:
