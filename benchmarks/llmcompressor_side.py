@@ -14,7 +14,7 @@ from llmcompressor.modifiers.pruning import SparseGPTModifier, WandaPruningModif
 from llmcompressor.modifiers.pruning.sparsegpt import sgpt_sparsify
 from llmcompressor.modifiers.pruning.wanda import wanda_sparsify
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 MODIFIERS = {"sparsegpt": SparseGPTModifier, "wanda": WandaPruningModifier}
 
@@ -33,7 +33,13 @@ def prune_model(given: argparse.Namespace) -> dict:
         ignore=["re:.*lm_head"],
     )
     started = time.perf_counter(), time.process_time()
-    oneshot(model=model, dataset=batches, recipe=recipe, num_calibration_samples=len(tokens))
+    oneshot(
+        model=model,
+        tokenizer=AutoTokenizer.from_pretrained(given.base),
+        dataset=batches,
+        recipe=recipe,
+        num_calibration_samples=len(tokens),
+    )
     wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
     state = {k: v.contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
     save_file(state, given.out, metadata={"format": "pt"})
