@@ -145,14 +145,14 @@ def test_solvers_at_real_sizes_do_not_depend_on_threads(product):
     """Large enough for every kernel to split its work; the stage's own test has tiny models."""
     found, before = [], torch.get_num_threads()
     g = torch.Generator().manual_seed(0)
-    X = torch.randn(2048, 768, generator=g) @ torch.randn(768, 768, generator=g)
-    W = torch.randn(256, 768, generator=g)
-    rule = Rule((2, 4), 0.5, "layer", (192, 64))
+    X = torch.randn(1024, 512, generator=g) @ torch.randn(512, 512, generator=g)
+    W = torch.randn(128, 512, generator=g)
+    rule = Rule((2, 4), 0.5, "layer", (96, 32))
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             with product():
-                inputs = Statistics(768, True, "cpu", torch.float32)
+                inputs = Statistics(512, True, "cpu", torch.float32)
                 inputs.add(X)
                 curvature = Curvature(inputs.hessian(), 0.01, "layer")
                 swept, kept = compensate.sparsegpt(W, curvature, None, rule)

@@ -83,4 +83,4 @@ class Curvature:
 
     def loss(self, change: torch.Tensor) -> torch.Tensor:
         """1/2 d H d^T of every row d of ``change [out, in]``: fp64 ``[out]``, damping included."""
-        return ((change @ self.H).double() * change.double()).sum(dim=1) / 2
+        return ((change @ self.H) * change).sum(dim=1, dtype=torch.float64) / 2

@@ -97,7 +97,8 @@ def relative_errors(p: Problem, *versions: torch.Tensor) -> list[list[float]]:
     shift = p.curvature.added / 2
 
     def losses(change: torch.Tensor) -> list[float]:
-        plain = p.curvature.loss(change) - shift * change.double().square().sum(dim=1)
+        damping = shift * change.square().sum(dim=1, dtype=torch.float64)
+        plain = p.curvature.loss(change) - damping
         return [float(part.sum().clamp_min(0)) for part in plain.split(p.rule.rows)]
 
     whole = losses(p.W)
