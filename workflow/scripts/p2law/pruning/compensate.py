@@ -33,7 +33,7 @@ def sparsegpt(
     V = W.T.clone(memory_format=torch.contiguous_format)
     keep = torch.ones_like(V, dtype=torch.bool) if kept is None else kept.T.contiguous()
     width, block = len(V), max(m, COLUMNS // m * m)
-    error = torch.zeros_like(V[:block])
+    error, diagonal = torch.zeros_like(V[:block]), U.diagonal()[:, None]
     for start in range(0, width, block):
         stop = min(start + block, width)
         if kept is None and rule.pattern is None:
@@ -41,12 +41,12 @@ def sparsegpt(
         for a in range(start, stop, m):
             b = min(a + m, stop)
             if kept is None and rule.pattern is not None:
-                score = (V[a:b] / U.diagonal()[a:b, None]).square()
-                keep[a:b] = masks.select(score.T, rule).T
+                score = (V[a:b] / diagonal[a:b]).square_()
+                keep[a:b] = masks.keep_of_each(score, rule.pattern[0])
+            gone = ~keep[a:b] / diagonal[a:b]
             for j in range(a, b):
-                e = torch.where(keep[j], 0.0, V[j] / U[j, j])
-                error[j - start] = e
-                V[j:b].sub_(U[j, j:b, None] * e)
+                e = torch.mul(V[j], gone[j - a], out=error[j - start])
+                V[j:b].addr_(U[j, j:b], e, alpha=-1)
             V[b:stop].addmm_(U[a:b, b:stop].T, error[a - start : b - start], alpha=-1)
         V[stop:].addmm_(U[start:stop, stop:].T, error[: stop - start], alpha=-1)
     mask = keep.T.contiguous()
