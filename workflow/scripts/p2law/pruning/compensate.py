@@ -117,9 +117,9 @@ def mrp_cg(
 ) -> torch.Tensor:
     """The same optimum by conjugate gradients, started from ``start`` (or W on the mask).
 
-    Every row is its own system H_KK v_K = (w H)_K. Rows go in batches that stay in a CPU's cache;
-    a batch ends when each row's preconditioned residual is below ``tolerance`` of that of the zero
-    row, or after ``most`` steps. One matrix product a step; the loss never rises.
+    Every row is its own system H_KK v_K = (w H)_K; rows go in batches that stay in a CPU's cache. A
+    batch ends when a step lowers its loss by less than ``tolerance`` of it, or after ``most``
+    steps. One matrix product a step; the loss never rises.
     """
     V = (W if start is None else start) * kept
     size = len(W) if W.is_cuda else max(1, CACHE_BYTES // (W.shape[1] * W.element_size()))
@@ -138,20 +138,22 @@ def _descend(
     most: int,
 ) -> None:
     """Jacobi-preconditioned conjugate gradients on all rows of V at once, in place."""
-    scale, target = H.diagonal(), (W @ H) * kept
-    enough = tolerance**2 * (target.square() / scale).sum(dim=1)
-    residual = target - (V @ H) * kept
+    scale, change = H.diagonal(), W - V
+    residual = change @ H
+    loss = (residual * change).sum() / 2
+    residual.mul_(kept)
     z = residual / scale
     direction, rz = z.clone(), (residual * z).sum(dim=1)
     for _ in range(most):
-        active = rz > enough
-        if not active.any():
-            break
         Hp = (direction @ H).mul_(kept)
         curve = (direction * Hp).sum(dim=1)
-        step = torch.where(active & (curve > 0), rz / curve.clamp_min(1e-38), 0.0)[:, None]
-        V.addcmul_(step, direction)
-        residual.addcmul_(step, Hp, value=-1)
+        step = torch.where(curve > 0, rz / curve, 0.0)
+        V.addcmul_(step[:, None], direction)
+        gain = (step * rz).sum() / 2  # what this step takes off the loss, exactly
+        loss -= gain
+        if gain <= tolerance * loss:
+            break
+        residual.addcmul_(step[:, None], Hp, value=-1)
         torch.div(residual, scale, out=z)
         before, rz = rz, (residual * z).sum(dim=1)
-        direction.mul_((rz / before.clamp_min(1e-38))[:, None]).add_(z)
+        direction.mul_(torch.where(before > 0, rz / before, 0.0)[:, None]).add_(z)
