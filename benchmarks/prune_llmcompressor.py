@@ -174,28 +174,29 @@ def compare_layers(python: Path, folder: Path, pattern: str, threads: int) -> No
         print(f"{pattern:12} {method:9} all: CPU seconds ours {mine:.2f}, theirs {cpu:.2f}")
 
 
-def compare_models(python: Path, given: argparse.Namespace) -> list[dict]:
-    """A row each: tool, method, pattern, seconds, held-out loss."""
+def compare_models(python: Path, given: argparse.Namespace) -> None:
+    """Print a row each: tool, method, pattern, held-out loss, seconds."""
     base, corpus = given.folder / "base", given.folder / "corpus"
     packed = Packed(corpus)
-    rows = heldout.choose(packed, packed.rows("validation") * LENGTH)
+    rows = heldout.choose(packed, given.rows * LENGTH)
     config = json.loads((base / "config.json").read_text())
     counts = shapes.parameters(config)
     windows = given.folder / "windows.safetensors"
     calibration = read_windows(corpus, given.windows, SEED, config["vocab_size"])
     save_file({"tokens": calibration.tokens}, windows)
-    model, table = io.load(base), []
+    model = io.load(base)
 
     def note(tool: str, method: str, pattern: str, spent: dict) -> None:
-        loss = heldout.summary(heldout.row_losses(model, rows, 4), rows)["loss"]
+        with products.fast():
+            loss = heldout.summary(heldout.row_losses(model, rows, 4), rows)["loss"]
         row = {"tool": tool, "method": method, "pattern": pattern, "loss": round(loss, 4)}
-        table.append(row | {key: round(seconds, 1) for key, seconds in spent.items()})
-        print(json.dumps(table[-1]), flush=True)
+        row |= {key: round(seconds, 1) for key, seconds in spent.items()}
+        print(json.dumps(row), flush=True)
 
     note("dense", "-", "-", {})
     for pattern in given.patterns:
         rate = 0.5 if ":" in pattern else 0.5 * counts["linear"] / counts["total"]
-        for method in THEIRS:
+        for method in given.theirs:
             for dtype in given.dtypes:
                 out = given.folder / "theirs.safetensors"
                 options = {"method": method, "pattern": pattern, "dtype": dtype, "base": base}
@@ -203,11 +204,10 @@ def compare_models(python: Path, given: argparse.Namespace) -> list[dict]:
                 spent = theirs(python, "model", **options, out=out)
                 model.load_state_dict(load_file(out), strict=False)
                 note(f"llm-compressor {dtype}", method, pattern, spent)
-        for method in OURS:
+        for method in given.ours:
             spent = ours(method, pattern, rate, given, given.folder / "ours")
             model.load_state_dict(load_file(given.folder / "ours/x/model.safetensors"), False)
             note("p2law", method, pattern, spent)
-    return table
 
 
 def main() -> None:
@@ -216,6 +216,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="scratch space, some 4 GB")
     parser.add_argument("--windows", type=int, default=16, help=f"of {LENGTH} tokens")
     parser.add_argument("--patterns", nargs="+", default=["2:4", "unstructured"])
+    parser.add_argument("--rows", type=int, default=32, help="held-out rows")
+    parser.add_argument("--theirs", nargs="*", choices=THEIRS, default=list(THEIRS))
+    parser.add_argument("--ours", nargs="*", choices=list(OURS), default=list(OURS))
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], help="of theirs")
     parser.add_argument("--batch", type=int, default=8, help="their windows a forward pass")
     parser.add_argument("--threads", type=int, default=1)
@@ -229,7 +232,7 @@ def main() -> None:
         for pattern in given.patterns:
             compare_layers(python, given.folder, pattern, given.threads)
     if given.skip != "models":
-        manifest.write_json(given.folder / "table.json", compare_models(python, given))
+        compare_models(python, given)
 
 
 if __name__ == "__main__":
