@@ -140,8 +140,7 @@ def test_a_bfloat16_base_stays_bfloat16(make_base, corpus, spec, tmp_path):
     assert all(not state[name][m == 0].any() for name, m in kept.items())
 
 
-@pytest.mark.parametrize("product", [products.fast, lambda: products.exact(torch.device("cpu"))])
-def test_solvers_at_real_sizes_do_not_depend_on_threads(product):
+def test_solvers_at_real_sizes_do_not_depend_on_threads():
     """Large enough for every kernel to split its work; the stage's own test has tiny models."""
     found, before = [], torch.get_num_threads()
     g = torch.Generator().manual_seed(0)
@@ -151,9 +150,10 @@ def test_solvers_at_real_sizes_do_not_depend_on_threads(product):
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            with product():
-                inputs = Statistics(512, True, "cpu", torch.float32)
+            inputs = Statistics(512, True, "cpu", torch.float32)
+            with products.fast():
                 inputs.add(X)
+            with products.exact(X.device):
                 curvature = Curvature(inputs.hessian(), 0.01, "layer")
                 swept, kept = compensate.sparsegpt(W, curvature, None, rule)
                 found.append(
