@@ -78,7 +78,7 @@ def _panel(
         )  # fmt: skip
     for row in here[here["matched"] == common].itertuples():
         panel.annotate(
-            f"{row.damage:.3f}", (row.damage, places[row.method]), xytext=(6, -2.5),
+            f"{row.damage:.3f}", (row.damage, places[row.method]), xytext=(5, 1.5),
             textcoords="offset points", fontsize=6, color="0.3",
         )  # fmt: skip
     if (here["damage"] > 0).all():
