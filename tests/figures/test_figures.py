@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from p2law import manifest
-from p2law.figures import oneshot
+from p2law.figures import names, oneshot
 from p2law.figures.draw import DRAW
 from p2law.figures.names import FIGURES
 from p2law.laws import simulate
@@ -26,7 +26,10 @@ def run(*command: object) -> subprocess.CompletedProcess:
     )
 
 
-def study(folder: Path, rows: pd.DataFrame) -> Path:
+FORMS = ("p2", "damage_rectified", "chinchilla")
+
+
+def study(folder: Path, rows: pd.DataFrame, forms: tuple[str, ...] = FORMS) -> Path:
     """tables/ and law/ of a study, as the rules write them."""
     tables = folder / "tables"
     tables.mkdir()
@@ -36,7 +39,9 @@ def study(folder: Path, rows: pd.DataFrame) -> Path:
         tables, stage="tables", spec={"key": "t"}, inputs={},
         files=["losses.parquet", "oneshot.parquet"], results={}, started=time.time(),
     )  # fmt: skip
-    spec = {"key": "l", "forms": ["p2", "damage_rectified", "chinchilla"], "bootstrap": 20}
+    spec = {"key": "l", "forms": list(forms), "bootstrap": 20}
+    if "schedule" in rows:
+        spec["schedule"] = rows["schedule"].iloc[0]
     done = run(
         "fit.py", tables / "losses.parquet", "--spec", json.dumps(spec), "--out", folder / "law"
     )
@@ -70,7 +75,8 @@ def whole(tmp_path_factory) -> Path:
 
 
 def test_names_and_functions_match():
-    assert list(DRAW) == list(FIGURES)
+    assert list(DRAW) == list(names.of(["wsd", "cosine"]))
+    assert names.of(["wsd"]) == FIGURES
 
 
 def test_names_import_nothing_heavy():
@@ -133,3 +139,25 @@ def test_drawing_leaves_no_pyplot_behind(whole):
     )
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
+
+
+def test_several_schedules_are_compared(tmp_path):
+    """Two schedules: one figure more, the others drawn from the first schedule's points alone."""
+    rows = simulate.study()
+    rows = rows[rows["method"] == "depth"]
+    rows = rows.assign(variant=rows["method"] + rows["rate"].map("-{:g}".format))
+    parts = []
+    for name in ("wsd", "cosine"):
+        done = rows["D"] if name == "wsd" else rows.groupby("run")["D"].cumsum()
+        run = rows["run"] + ("" if name == "wsd" else "-cosine")
+        parts.append(rows.assign(schedule=name, tokens_trained=done, run=run))
+    out = draw(study(tmp_path, pd.concat(parts, ignore_index=True), ("p2",)), "figures")
+    table = pd.read_csv(out / "schedules.csv")
+    assert set(table["panel"]) == {"loss", "exponent", "tokens"}
+    assert set(table["schedule"]) == {"wsd", "cosine"}
+    shares = table[table["panel"] == "tokens"].set_index("schedule")["share"]
+    assert shares["cosine"] == pytest.approx(1.0)
+    drawn = pd.read_csv(out / "curves.csv")
+    assert not drawn["run"].str.endswith("-cosine").any()
+    compared = pd.read_csv(tmp_path / "law" / "schedules.csv")
+    assert {"middle", "beta", "tokens_trained"} <= set(compared)

@@ -62,6 +62,35 @@ def test_stages_add_up(tiny):
     assert stages["evaluate"].tokens == 8192 * (2 + 6 * 4)
 
 
+def test_every_schedule_has_its_tokens(tiny):
+    tiny["posttrain"]["schedule"] = ["wsd", "cosine", "trajectory"]
+    costs = Costs(Study(tiny, "x"))
+    each = [0.8 * 8192 + 0.2 * 14336, 14336, 8192]
+    stages = {cost.stage: cost for cost in costs.stages()}
+    assert stages["posttrain"].jobs == 18
+    assert stages["posttrain"].tokens == pytest.approx(6 * sum(each))
+
+
+def test_what_a_recipe_adds_and_leaves_out(tiny):
+    """A teacher adds its forward; frozen layers take no weight gradients."""
+
+    def flops(**posttrain):
+        study = Study(tiny | {"posttrain": tiny["posttrain"] | posttrain}, "x")
+        run = study.runs["tiny-16", "sparse24-0.5"]
+        return Costs(study).run_flops(run), Costs(study).model_flops("tiny-16")
+
+    whole, forward = flops()
+    assert whole == pytest.approx(3 * forward)  # a masked variant is as large as its base
+    assert flops(distil={"weight": 0.5})[0] == pytest.approx(4 * forward)
+    head = 2 * 512 * 16
+    half = (forward - head) / 2
+    # Tied embeddings take the gradient through all layers; without the head it ends half way.
+    tied = flops(layers={"last": 2})[0]
+    assert tied == pytest.approx(2 * forward + half + head)
+    free = flops(layers={"last": 2, "head": False})[0]
+    assert free == pytest.approx(forward + head + 2 * half)
+
+
 def test_unknown_gpu_is_refused(tiny):
     tiny["hardware"] = {"device": "cuda", "gpu": "Voodoo2"}
     with pytest.raises(UserError, match="hardware.gpu = 'Voodoo2'.*H100"):

@@ -55,6 +55,11 @@ LATE = {"evaluated", "tables", "law", "figures", "summary"}
         (("pretrain", "learning_rate", 0.02), set(STAGES) - {"corpus"}),
         (("methods", "depth", "guard_first", 1), set(STAGES) - {"corpus", "base"}),
         (("posttrain", "learning_rate", 1e-3), {"posttrained", *LATE}),
+        (("posttrain", "distil", {"weight": 0.5}), {"posttrained", *LATE}),
+        (("posttrain", "layers", {"last": 1}), {"posttrained", *LATE}),
+        (("posttrain", "schedule", "cosine"), {"posttrained", *LATE}),
+        (("posttrain", "schedule", ["wsd", "cosine", "trajectory"]), LATE),
+        (("posttrain", "learning_rate", {"wsd": 2e-3}), set()),
         (("posttrain", "budgets", [2048, 4096, 8192, 16384]), LATE),
         (("posttrain", "budgets", [2048, 3072, 4096, 8192]), LATE),
         (("posttrain", "seeds", [0, 1]), LATE),
@@ -120,17 +125,35 @@ def test_keys_do_not_depend_on_the_order_of_the_file(tiny):
     assert keys(tiny) == keys(turned)
 
 
-def test_first_seed_has_no_suffix(tiny):
-    names = [
-        run.name for run in Study(edited(tiny, ("posttrain", "seeds", [3, 5])), "x").runs.values()
+def test_first_schedule_and_seed_have_no_suffix(tiny):
+    several = edited(
+        tiny, ("posttrain", "seeds", [3, 5]), ("posttrain", "schedule", ["cosine", "wsd"])
+    )
+    runs = list(Study(several, "x").runs.values())
+    assert [run.name for run in runs[:4]] == [
+        "depth-0.15",
+        "depth-0.15-seed5",
+        "depth-0.15-wsd",
+        "depth-0.15-wsd-seed5",
     ]
-    assert names[:2] == ["depth-0.15", "depth-0.15-seed5"]
+    assert [run.schedule for run in runs[:4]] == ["cosine", "cosine", "wsd", "wsd"]
+
+
+def test_each_schedule_has_its_peak(tiny):
+    asked = ("posttrain", "learning_rate", {"wsd": 1e-3, "cosine": 2e-3})
+    study = Study(edited(tiny, asked, ("posttrain", "schedule", ["wsd", "cosine"])), "x")
+    specs = Specs(study)
+    peaks = {
+        run.schedule: specs.posttrain(run)["train"]["learning_rate"] for run in study.runs.values()
+    }
+    assert peaks == {"wsd": 1e-3, "cosine": 2e-3}
 
 
 def test_no_two_outputs_share_a_path(tiny):
-    study = Study(edited(tiny, ("posttrain", "seeds", [0, 1])), "x")
+    schedules = ("posttrain", "schedule", ["wsd", "trajectory"])
+    study = Study(edited(tiny, ("posttrain", "seeds", [0, 1]), schedules), "x")
     paths = [
         study.point_manifest(run, D)
         for run, D in itertools.product(study.runs.values(), study.budgets)
     ]
-    assert len(set(paths)) == len(paths) == 36
+    assert len(set(paths)) == len(paths) == 72

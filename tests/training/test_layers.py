@@ -27,7 +27,7 @@ def trained(made, steps=4):
 
 
 def test_only_head_and_last_layers_move(corpus, config, train):
-    made = make(corpus, config, train, trained_layers=1)
+    made = make(corpus, config, train, layers={"last": 1})
     before = {name: weight.detach().clone() for name, weight in made.model.named_parameters()}
     after = trained(made)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -35,7 +35,14 @@ def test_only_head_and_last_layers_move(corpus, config, train):
     assert moved == expected
     assert {name.partition("/")[2] for name in made.tensors()} == expected
     with pytest.raises(UserError, match="the model has 2 layers"):
-        make(corpus, config, train, trained_layers=3)
+        make(corpus, config, train, layers={"last": 3})
+
+
+def test_the_head_stays_where_asked(corpus, config, train):
+    made = make(corpus, config, train, layers={"last": 1, "head": False})
+    before = made.model.lm_head.weight.detach().clone()
+    assert torch.equal(trained(made)["lm_head.weight"], before)
+    assert all(name.startswith("model.layers.1.") for name in made.weights)
 
 
 def test_recomputed_activations_change_no_bit(corpus, config, train):
@@ -47,7 +54,7 @@ def test_recomputed_activations_change_no_bit(corpus, config, train):
 def test_a_pure_teacher_pulls_to_itself(corpus, config, train):
     """With the model itself as teacher of everything there is nothing to learn."""
     teacher = io.fresh({**config, "tie_word_embeddings": False}, seed=3)
-    made = make(corpus, config, train, distil=1.0, weight_decay=0.0, teacher=teacher)
+    made = make(corpus, config, train, distil={"weight": 1.0}, weight_decay=0.0, teacher=teacher)
     before = {name: weight.detach().clone() for name, weight in made.model.named_parameters()}
     made.advance(1, lambda _: 1e-3, lambda _: None)
     gradient = made.optimizer.state[made.weights["lm_head.weight"]]["exp_avg"]

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from p2law.checkpoints import io
-from p2law.training import losses
+from p2law.training import losses, recipe
 
 
 def draw(n=12, vocabulary=50):
@@ -27,17 +27,32 @@ def test_is_cross_entropy_with_its_gradient(scale):
     torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-7)  # fp32 rounding
 
 
-def test_a_teacher_is_a_soft_target():
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_a_teacher_is_a_soft_target(temperature):
+    """Against torch's cross entropy with soft targets and its KL divergence."""
     logits, targets, teacher = draw()
     one, other = (logits.clone().requires_grad_() for _ in range(2))
-    loss = losses.token_loss(one, targets, teacher, share=0.3)
+    how = recipe.Distil(weight=0.3, temperature=temperature)
+    loss = losses.taught_loss(one, targets, teacher, how)
     hard = functional.cross_entropy(other, targets, reduction="sum")
-    soft = functional.cross_entropy(other, teacher.softmax(-1), reduction="sum")
-    expected = 0.7 * hard + 0.3 * soft
+    taught = (teacher / temperature).softmax(-1)
+    logs = (other / temperature).log_softmax(-1)
+    entropy = -(taught * taught.log()).sum()
+    soft = functional.kl_div(logs, taught, reduction="sum") + entropy
+    expected = 0.7 * hard + 0.3 * temperature**2 * soft
     loss.backward()
     expected.backward()
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
     torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-7)
+
+
+def test_a_hopeless_token_counts_and_stays_finite():
+    """A target 200 nats below the rest: its probability is no fp32 number above zero."""
+    logits = torch.tensor([[0.0, 200.0]], requires_grad=True)
+    loss = losses.token_loss(logits, torch.tensor([0]))
+    loss.backward()
+    assert 80 < loss.item() < 200
+    torch.testing.assert_close(logits.grad, torch.tensor([[-1.0, 1.0]]))
 
 
 def test_golden_value():

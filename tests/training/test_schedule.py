@@ -57,6 +57,22 @@ def test_cosine_is_a_run_a_budget_and_trajectory_one_run():
     assert [path[16].rate(k) for k in range(32)] == [cosines[32].rate(k) for k in range(32)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "added"),
+    [
+        ("wsd", {16: 12 + 4, 32: 12 + 8, 64: 24 + 16}),
+        ("cosine", {16: 16, 32: 32, 64: 64}),
+        ("trajectory", {16: 16, 32: 16, 64: 32}),
+    ],
+)
+def test_what_each_budget_adds(kind, added):
+    legs = plan(kind, [16, 32, 64])
+    assert schedule.work(legs) == added
+    # With the trunk there up to step 24 the first two forks cost nothing.
+    saved = schedule.work(legs, lambda leg, until: min(until, 24) if leg == "trunk" else 0)
+    assert saved == ({16: 4, 32: 8, 64: 24 + 16} if kind == "wsd" else added)
+
+
 def test_what_cannot_be_scheduled_is_refused():
     with pytest.raises(UserError, match="allowed are 'wsd', 'cosine' and 'trajectory'"):
         plan("linear", [16])

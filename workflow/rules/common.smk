@@ -119,12 +119,15 @@ def prune_input(wildcards):
 
 
 def posttrain_input(wildcards):
-    """A method's pruned checkpoints and the corpus."""
+    """A method's pruned checkpoints, the corpus and, where the study distils, the teacher."""
     run = run_of(wildcards)
     outputs = [STUDY.point_manifest(run, D) for D in STUDY.budgets]
     pruned = STUDY.pruned_manifest(wildcards.model, run.variant.method)
     corpus = STUDY.corpus_manifest(family_of(wildcards))
-    return {"pruned": kept(pruned, *outputs), "corpus": kept(corpus, *outputs)}
+    named = {"pruned": kept(pruned, *outputs), "corpus": kept(corpus, *outputs)}
+    if STUDY.settings.posttrain.distil is not None:
+        named["teacher"] = [kept(STUDY.base_manifest(wildcards.model), *outputs)]
+    return named
 
 
 def run_of(wildcards):

@@ -1,8 +1,9 @@
 """Figures. Takes tables/, and law/ where there are runs; gives every figure as PDF and PNG with its
-numbers as CSV. Redrawn when a plotting function changes; can never train: --allowed-rules figures -- figures.
+numbers as CSV. Redrawn when a plotting function changes; can never train:
+--allowed-rules figures -- figures.
 """
 
-from p2law.figures.names import FIGURES, ONESHOT
+from p2law.figures import names
 
 
 rule figures:
@@ -18,7 +19,7 @@ rule figures:
                 category="Figures",
                 labels={"figure": title},
             )
-            for name, title in (FIGURES if STUDY.runs else ONESHOT).items()
+            for name, title in names.of(STUDY.schedules, runs=bool(STUDY.runs)).items()
         ],
     log:
         f"{STUDY.root}/logs/figures.log",

@@ -1,4 +1,5 @@
-"""Post-trained checkpoints. Takes a pruned checkpoint and a packed corpus; gives
+"""Post-trained checkpoints. Takes a pruned checkpoint, a packed corpus and, where the study
+distils, the unpruned model; gives
 posttrained/<model>/<run>/D<budget>/manifest.json for every budget, each beside an annealed
 checkpoint. One job a run: a trunk with a decay branch at each budget; its state lies in state/.
 """
@@ -24,14 +25,20 @@ rule posttrain:
     resources:
         gpu=lambda wc: COSTS.gpus(wc.model, trained=True),
         mem_mb=megabytes(lambda wc: COSTS.train_memory(wc.model)),
-        runtime=minutes(lambda wc: COSTS.run_flops(run_of(wc)) * COSTS.run_tokens()),
+        runtime=minutes(
+            lambda wc: COSTS.run_flops(run_of(wc)) * COSTS.run_tokens(run_of(wc))
+        ),
     params:
         script=script("posttrain"),
         spec=lambda wc: canonical(SPECS.posttrain(run_of(wc))),
         variant=lambda wc, input: STUDY.variant_manifest(run_of(wc).variant),
+        teacher=lambda wc, input: "".join(
+            f" --teacher {path}" for path in input.get("teacher", [])
+        ),
         out=lambda wc, output: Path(output[0]).parent.parent,
     message:
         "posttrain: {wildcards.model} {wildcards.run}"
     shell:
         "python {params.script} --spec {params.spec:q}"
-        " --pruned {params.variant} --corpus {input.corpus} --out {params.out} > {log} 2>&1"
+        " --pruned {params.variant} --corpus {input.corpus}{params.teacher}"
+        " --out {params.out} > {log} 2>&1"

@@ -123,14 +123,17 @@ def by_rule(options: argparse.Namespace, started: float) -> None:
     """All forms on a study's table: write the law folder and its manifest."""
     import pandas as pd
 
-    from p2law.laws.study import fit_study
+    from p2law.laws import schedules
+    from p2law.laws.study import finite, fit_study
     from p2law.laws.table import read_table
 
     try:
         spec = json.loads(options.spec)
     except json.JSONDecodeError as error:
         raise UserError(f"--spec is not JSON: {error}") from None
-    law = fit_study(read_table(options.table), spec, options.processes)
+    table = read_table(options.table)
+    law = fit_study(schedules.first(table, spec), spec, options.processes)
+    law["schedules"] = finite(schedules.compare(table, spec))
     folder = options.out
     folder.mkdir(parents=True, exist_ok=True)
     tables = {
@@ -139,6 +142,8 @@ def by_rule(options: argparse.Namespace, started: float) -> None:
         "holdouts.csv": pd.DataFrame(law["holdouts"]),
         "predictions.csv": pd.DataFrame(law.pop("predictions")),
     }
+    if law["schedules"]:
+        tables["schedules.csv"] = schedules.as_table(law["schedules"])
     draws = pd.DataFrame(law.pop("draws") or {"family": [], "method": [], "form": []})
     draws.to_parquet(folder / "draws.parquet", index=False)
     for name, table in tables.items():

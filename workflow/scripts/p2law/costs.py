@@ -73,6 +73,20 @@ def trained_tokens(schedule: str, budgets: list[int], decay: float) -> float:
     return (1 - decay) * budgets[-1] + decay * sum(budgets)
 
 
+def train_bytes(
+    config: Mapping[str, Any], counts: Mapping[str, int], batch_tokens: int, rows: int
+) -> float:
+    """Peak resident bytes of one process that trains a model in fp32 on a CPU.
+
+    Beside the process: 16 bytes a parameter, and what a step keeps of a batch until the backward
+    pass: for each token and layer ten vectors of the hidden size and four of the FFN's (what the
+    products, norms, SwiGLU and attention read again), and twice its logits.
+    """
+    layer = 10 * config["hidden_size"] + 4 * config["intermediate_size"]
+    kept = 4.0 * (config["num_hidden_layers"] * layer + 2 * config["vocab_size"])
+    return PROCESS_BYTES + TRAIN_BYTES * counts["total"] + batch_tokens * kept
+
+
 class Costs:
     """The cost model of one study."""
 
@@ -98,9 +112,20 @@ class Costs:
         return forward_flops(named.config, named.parameters, self.rows)
 
     def run_flops(self, run: Run) -> float:
-        """Training FLOPs a token of a run's variant (a masked one trains at dense cost)."""
-        config = run.variant.shape["config"]
-        return 3 * forward_flops(config, shapes.parameters(config), self.rows)
+        """Training FLOPs a token of a run's variant (a masked one trains at dense cost).
+
+        A layers-only recipe leaves out gradients that nothing needs; a teacher adds its forward.
+        """
+        config, section = run.variant.shape["config"], self.study.settings.posttrain
+        forward = forward_flops(config, shapes.parameters(config), self.rows)
+        teacher = self.model_flops(run.variant.model) if section.distil is not None else 0.0
+        if section.layers == "all":
+            return 3 * forward + teacher
+        head = 2.0 * config["vocab_size"] * config["hidden_size"]
+        last = (forward - head) * section.layers.last / config["num_hidden_layers"]
+        embeddings = section.layers.head and config.get("tie_word_embeddings", False)
+        through = forward if embeddings else head + last
+        return forward + through + last + (head if section.layers.head else 0.0) + teacher
 
     def stages(self) -> list[Cost]:
         """The cost of each stage that computes, in the order data flows."""
@@ -110,10 +135,10 @@ class Costs:
         settings = self.study.models[model].settings
         return settings.tokens if settings.source == "pretrain" else 0
 
-    def run_tokens(self) -> float:
+    def run_tokens(self, run: Run) -> float:
         """Tokens that one run trains on, all its budgets together."""
         section = self.study.settings.posttrain
-        return trained_tokens(section.schedule, section.budgets, section.decay) if section else 0.0
+        return trained_tokens(run.schedule, section.budgets, section.decay)
 
     def _base(self) -> Cost:
         models = self.study.models
@@ -140,14 +165,14 @@ class Costs:
 
     def _posttrain(self) -> Cost:
         runs = list(self.study.runs.values())
-        tokens = self.run_tokens()
-        flops = sum(self.run_flops(run) * tokens for run in runs)
+        tokens = sum(self.run_tokens(run) for run in runs)
+        flops = sum(self.run_flops(run) * self.run_tokens(run) for run in runs)
         points = len(self.study.budgets)
         copies = points + 3 * (points + SNAPSHOTS)
         sizes = (shapes.parameters(run.variant.shape["config"])["total"] for run in runs)
         disk = sum(4.0 * size * copies for size in sizes)
         memory = max((self.train_memory(run.variant.model) for run in runs), default=0.0)
-        return self._cost("posttrain", len(runs), tokens * len(runs), flops, memory, disk)
+        return self._cost("posttrain", len(runs), tokens, flops, memory, disk)
 
     def _evaluate(self) -> Cost:
         study, each = self.study, self.study.settings.evaluate.tokens

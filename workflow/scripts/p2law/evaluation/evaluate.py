@@ -45,7 +45,7 @@ def evaluate(
         kept = cache.place(out, manifests[name], rows.sha256)
         found = cache.get(kept)
         if found is None:
-            found = _computed(path.parent, rows, spec["batch_rows"], packed.vocabulary)
+            found = _computed(path.parent, rows, spec["batch_rows"], packed)
             cache.put(kept, found)
             fresh += 1
         sums[name] = found
@@ -80,17 +80,13 @@ def _checked(spec: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
     return found
 
 
-def _computed(folder: Path, rows: heldout.Rows, batch_rows: int, vocabulary: int) -> np.ndarray:
+def _computed(folder: Path, rows: heldout.Rows, batch_rows: int, packed: Packed) -> np.ndarray:
     """Load a checkpoint and run it over the rows."""
     import torch
 
-    from p2law.checkpoints import io
+    from p2law.checkpoints import io, products
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = io.load(folder, device=device)
-    if model.config.vocab_size < vocabulary:
-        raise UserError(
-            f"{folder / 'config.json'}: vocab_size {model.config.vocab_size}; the corpus has"
-            f" {vocabulary} tokens: another tokenizer's"
-        )
-    return heldout.row_losses(model, rows, batch_rows)
+    packed.check_vocabulary(model.config.vocab_size, folder / "config.json")
+    return heldout.row_losses(products.by_onednn(model), rows, batch_rows)

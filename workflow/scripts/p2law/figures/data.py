@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from p2law.laws import forms, registry
+from p2law.laws import forms, registry, schedules
 from p2law.laws.table import prepare
 from p2law.manifest import verify_files
 
@@ -22,15 +23,28 @@ TITLES = {
 
 @dataclass
 class Data:
-    """A study's numbers: ``oneshot`` (the pruned models' table), ``points`` (the loss table),
-    ``law`` (law.json), predictions, holdouts. All but the first are empty without runs."""
+    """A study's numbers: ``oneshot`` (the pruned models' table), the loss table, ``law``
+    (law.json), predictions, holdouts. All but the first are empty without runs.
+
+    ``points`` are those that the laws rest on, ``every_schedule`` the whole table.
+    """
 
     oneshot: pd.DataFrame
-    points: pd.DataFrame = field(default_factory=pd.DataFrame)
-    law: dict[str, Any] = field(default_factory=lambda: {"fits": []})
+    every_schedule: pd.DataFrame = field(default_factory=pd.DataFrame)
+    law: dict[str, Any] = field(default_factory=lambda: {"fits": [], "spec": {}})
     predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
     holdouts: pd.DataFrame = field(default_factory=pd.DataFrame)
     draws: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @cached_property
+    def points(self) -> pd.DataFrame:
+        """The loss table's rows of the schedule that the laws rest on."""
+        return schedules.first(self.every_schedule, self.law["spec"])
+
+    @property
+    def schedules(self) -> list[str]:
+        """The study's schedules, the laws' first."""
+        return schedules.names(self.every_schedule)
 
     @property
     def groups(self) -> list[tuple[str, str]]:

@@ -2,9 +2,18 @@
 
 from pathlib import Path
 
-from p2law.figures import constants, contours, errors, oneshot, runs, style, tokens
+from p2law.figures import (
+    constants,
+    contours,
+    errors,
+    names,
+    oneshot,
+    runs,
+    schedules,
+    style,
+    tokens,
+)
 from p2law.figures.data import Data
-from p2law.figures.names import FIGURES, ONESHOT
 from p2law.manifest import write_text
 
 DRAW = {
@@ -19,6 +28,7 @@ DRAW = {
     "constants": constants.constants,
     "profiles": constants.profiles,
     "restarts": constants.restarts,
+    "schedules": schedules.schedules,
 }
 
 
@@ -29,7 +39,7 @@ def draw_all(data: Data, folder: Path) -> list[str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for name in ONESHOT if data.points.empty else FIGURES:
+    for name in names.of(data.schedules, runs=not data.points.empty):
         with style.context():
             figure, table = DRAW[name](data)
             files += style.save(figure, folder, name)

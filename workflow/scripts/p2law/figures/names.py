@@ -1,5 +1,7 @@
 """Names of the figures and their captions; imports nothing, since the Snakefile reads it."""
 
+from collections.abc import Sequence
+
 ONESHOT = {
     "oneshot": "Loss right after pruning, by method: same shade, same share of parameters removed",
 }
@@ -17,3 +19,14 @@ FIGURES = {
     "profiles": "Profiles of the P² exponents: flat where the study does not determine them",
     "restarts": "Where the restarts of the P² fit end",
 }
+COMPARED = {
+    "schedules": "What the learning-rate schedule does to the law, and its cost in tokens",
+}
+"""Figures of a study that trains under several schedules."""
+
+
+def of(schedules: Sequence[str], *, runs: bool = True) -> dict[str, str]:
+    """The figures of a study with these schedules, or without runs, and their captions."""
+    if not runs:
+        return ONESHOT
+    return {**FIGURES, **(COMPARED if len(schedules) > 1 else {})}

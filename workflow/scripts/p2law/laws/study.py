@@ -32,7 +32,7 @@ RESTARTS = 12
 """Starts followed to their end where a fit is one of hundreds; a headline fit follows 40."""
 HOLDOUT_REPLICATES = 200
 """Bootstrap replicates for the interval of a headline form's held-out prediction."""
-SPEC = {"forms", "objective", "delta", "bootstrap", "seed", "key", "signs"}
+SPEC = {"forms", "objective", "delta", "bootstrap", "seed", "key", "signs", "schedule"}
 
 
 LISTS = ("fits", "holdouts", "predictions", "draws", "skipped")

@@ -20,7 +20,7 @@ with two sizes its Jacobian has rank 6 of 7, with two budgets E and beta trade o
 
 def check_study(study: Study, origin: str) -> None:
     """Run every check; ``origin`` names the study's file(s)."""
-    for check in (_text, _tokens, _rows, _law):
+    for check in (_text, _tokens, _rows, _layers, _law):
         try:
             check(study)
         except UserError as error:
@@ -87,6 +87,18 @@ def _rows(study: Study) -> None:
             raise UserError(
                 f"families.{model.family}.models.{model.name}.tokens = {tokens}: must be a"
                 f" multiple of pretrain.batch_tokens = {batch}"
+            )
+
+
+def _layers(study: Study) -> None:
+    """A layers-only recipe finds its layers in every variant."""
+    layers = study.settings.posttrain.layers if study.settings.posttrain else "all"
+    for variant in study.variants.values():
+        has = variant.shape["config"]["num_hidden_layers"]
+        if layers != "all" and layers.last > has:
+            raise UserError(
+                f"posttrain.layers.last = {layers.last}: {variant.model} {variant.name} has"
+                f" {has} layers"
             )
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,9 @@ class Run:
 
     variant: Variant
     seed: int
+    schedule: str
     name: str
-    """Folder name below the model: the variant's, and the seed's for all but the first seed."""
+    """Folder name below the model: the variant's, with schedule and seed where not the first."""
 
 
 class Study:
@@ -82,6 +84,12 @@ class Study:
         """Tokens of each point of a run; none where nothing is post-trained."""
         section = self.settings.posttrain
         return section.budgets if section else []
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """Learning-rate schedules of the runs, the law's first; none without post-training."""
+        section = self.settings.posttrain
+        return section.schedules if section else ()
 
     def _models(self) -> Iterator[Model]:
         seen: dict[str, str] = {}
@@ -140,10 +148,11 @@ class Study:
     def _runs(self) -> Iterator[Run]:
         section = self.settings.posttrain
         seeds = section.seeds if section else []
-        for variant in self.variants.values():
-            for seed in seeds:
-                suffix = "" if seed == seeds[0] else f"-seed{seed}"
-                yield Run(variant, seed, variant.name + suffix)
+        for variant, schedule, seed in product(self.variants.values(), self.schedules, seeds):
+            name = variant.name
+            name += "" if schedule == self.schedules[0] else f"-{schedule}"
+            name += "" if seed == seeds[0] else f"-seed{seed}"
+            yield Run(variant, seed, schedule, name)
 
     def group_runs(self, model: str, method: str) -> list[Run]:
         """The runs of one model and method."""

@@ -225,12 +225,48 @@ class Family(Section):
     models: dict[Name, Model] = Field(min_length=1)
 
 
-class Posttrain(Train):
-    """Post-training of every variant: one run a seed, one point a budget."""
+Schedule = Literal["wsd", "cosine", "trajectory"]
+Rate = Annotated[float, BeforeValidator(_number), Field(gt=0)]
 
-    schedule: Literal["wsd", "cosine", "trajectory"] = "wsd"
+
+class Distil(Section):
+    """Knowledge distillation: the loss draws the logits towards the unpruned model's."""
+
+    weight: Real = Field(gt=0, le=1, description="share of the loss; the text has the rest")
+    temperature: Real = Field(1.0, gt=0, description="that softens both distributions")
+
+
+class LastLayers(Section):
+    """Train the last layers only; everything below them stays as pruning left it."""
+
+    last: Count = Field(description="decoder layers that train, counted from the output")
+    head: bool = Field(True, description="train the output head too; tied, that is the embeddings")
+
+
+class Posttrain(Train):
+    """Post-training of every variant: one run a schedule and seed, one point a budget."""
+
+    learning_rate: Rate | dict[Schedule, Rate] = Field(
+        description="peak, or a peak for each schedule: a cosine's best is about twice wsd's"
+    )
+    schedule: Schedule | list[Schedule] = Field(
+        "wsd",
+        description="one or several; the law rests on the first, the others are compared with it",
+    )
     budgets: list[Count] = Field(min_length=1, description="tokens D, rising")
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1)
+    layers: Literal["all"] | LastLayers = Field("all", description="which decoder layers train")
+    distil: Distil | None = Field(None, description="null trains on the text alone")
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """Every schedule of the study, the law's first."""
+        return (self.schedule,) if isinstance(self.schedule, str) else tuple(self.schedule)
+
+    def peak(self, schedule: str) -> float:
+        """A schedule's peak learning rate."""
+        rate = self.learning_rate
+        return rate[schedule] if isinstance(rate, dict) else rate
 
     @field_validator("budgets")
     @classmethod
@@ -247,13 +283,24 @@ class Posttrain(Train):
         return seeds
 
     @model_validator(mode="after")
+    def _a_rate_a_schedule(self) -> "Posttrain":
+        if not self.schedules or len(set(self.schedules)) < len(self.schedules):
+            raise ValueError(f"schedule = {self.schedule}: at least one, each once")
+        if isinstance(self.learning_rate, dict) and set(self.learning_rate) != set(self.schedules):
+            raise ValueError(
+                f"learning_rate is given for {', '.join(self.learning_rate)}: must be for each of"
+                f" {', '.join(self.schedules)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole_and_warm(self) -> "Posttrain":
         for budget in self.budgets:
             if budget % self.batch_tokens:
                 raise ValueError(
                     f"budgets: {budget} must be a multiple of batch_tokens = {self.batch_tokens}"
                 )
-            trunk = budget - self.decay * budget
+            trunk = budget - (self.decay * budget if "wsd" in self.schedules else 0)
             if trunk < self.warmup_tokens:
                 raise ValueError(
                     f"budgets: {budget} decays from {trunk:.0f} tokens on, below"

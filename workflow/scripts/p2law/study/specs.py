@@ -81,15 +81,18 @@ class Specs:
 
     def posttrain(self, run: Run) -> dict[str, Any]:
         """Of the posttrain stage: ``key`` names the trunk, ``budgets`` the key of each point."""
-        settings = self.settings.posttrain.model_dump()
+        section = self.settings.posttrain
+        train = section.model_dump(exclude={"schedule", "budgets", "seeds"})
         spec = {
-            "schedule": settings.pop("schedule"),
-            "train": {k: v for k, v in settings.items() if k not in ("budgets", "seeds")},
+            "schedule": run.schedule,
+            "train": {**train, "learning_rate": section.peak(run.schedule)},
             "seed": run.seed,
             "sequence_length": self.settings.corpus.sequence_length,
         }
         upstream = [self.variant(run.variant)["key"]]
         upstream += [self.corpus(self.study.models[run.variant.model].family)["key"]]
+        if section.distil is not None:
+            upstream += [self.base(run.variant.model)["key"]]
         spec = _keyed("posttrain", training.RECIPE, spec, upstream)
         spec["budgets"] = {str(D): self.point_key(spec["key"], D) for D in self.study.budgets}
         return spec
@@ -119,8 +122,8 @@ class Specs:
     def checkpoints(self, model: str, group: str) -> dict[str, tuple[Path, str]]:
         """Name -> (manifest, key) of what an evaluation job reads.
 
-        Names: ``base``; ``<rate>/pruned``; ``<rate>[-seed<k>]/D<budget>``. Of a partial study,
-        those that are finished.
+        Names: ``base``; ``<rate>/pruned``; ``<rate>[-<schedule>][-seed<k>]/D<budget>``. Of a
+        partial study, those that are finished.
         """
         named = {}
         if group == BASE:
@@ -154,7 +157,7 @@ class Specs:
     def law(self) -> dict[str, Any]:
         """Of the law stage: forms, objective, replicates."""
         spec = self.settings.law.model_dump(exclude={"identify"}, exclude_none=True)
-        spec["seed"] = self.settings.seed
+        spec |= {"seed": self.settings.seed, "schedule": next(iter(self.study.schedules), None)}
         return _keyed("law", laws.RECIPE, spec, [self.tables()["key"]])
 
     def figures(self) -> dict[str, Any]:

@@ -8,16 +8,18 @@ from p2law.errors import UserError
 from p2law.manifest import read_manifest
 from p2law.study.grid import Model, Run, Study
 from p2law.study.specs import BASE, Specs
+from p2law.training import schedule
 
 COLUMNS = (
     *("study", "family", "model", "method", "rate", "rate_asked", "variant", "run", "seed"),
     *("N0", "N", "N0_nonembedding", "N_nonembedding"),
-    *("D", "step", "schedule", "peak_lr", "batch_tokens", "sequence_length"),
+    *("D", "step", "tokens_trained", "schedule", "peak_lr", "batch_tokens", "sequence_length"),
     *("L0", "Lp", "loss", "loss_se", "bits_per_byte"),
     *("evaluation", "evaluation_tokens", "tokenizer"),
 )
 """Losses are nats per token on the held-out rows; N counts parameters; D and step count from the
-start of post-training; rate is the measured share of N0 removed."""
+start of post-training; tokens_trained is what the run has trained on by then, decays of smaller
+budgets included; rate is the measured share of N0 removed."""
 
 
 def gather(study: Study) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -51,6 +53,7 @@ def _points(study: Study, model: Model, method: str) -> Iterator[dict[str, Any]]
         label = run.name.removeprefix(f"{method}-")
         losses = group["checkpoints"]
         pruned = losses[f"{run.variant.asked}/pruned"]
+        trained = _tokens_trained(study, run)
         for budget in study.budgets:
             point = losses.get(f"{label}/D{budget}")
             if point is None:  # of a partial study: the coverage names it
@@ -58,7 +61,8 @@ def _points(study: Study, model: Model, method: str) -> Iterator[dict[str, Any]]
             yield {
                 **_identity(study, model, run),
                 **{name: variant[name] for name in COLUMNS if name in variant},
-                **_training(study, budget),
+                **_training(study, run, budget),
+                "tokens_trained": trained[budget],
                 "L0": base["checkpoints"][BASE]["loss"],
                 "Lp": pruned["loss"],
                 **{name: point[name] for name in ("loss", "loss_se", "bits_per_byte")},
@@ -90,16 +94,30 @@ def _identity(study: Study, model: Model, run: Run) -> dict[str, Any]:
     }
 
 
-def _training(study: Study, budget: int) -> dict[str, Any]:
+def _training(study: Study, run: Run, budget: int) -> dict[str, Any]:
     section = study.settings.posttrain
     return {
         "D": budget,
         "step": budget // section.batch_tokens,
-        "schedule": section.schedule,
-        "peak_lr": section.learning_rate,
+        "schedule": run.schedule,
+        "peak_lr": section.peak(run.schedule),
         "batch_tokens": section.batch_tokens,
         "sequence_length": study.settings.corpus.sequence_length,
     }
+
+
+def _tokens_trained(study: Study, run: Run) -> dict[int, int]:
+    """Tokens that a run has trained on when a budget's point is made, by budget."""
+    section, batch = study.settings.posttrain, study.settings.posttrain.batch_tokens
+    plan = schedule.legs(
+        run.schedule,
+        [budget // batch for budget in study.budgets],
+        peak=section.peak(run.schedule),
+        warmup_steps=section.warmup_tokens // batch,
+        decay=section.decay,
+    )
+    added = schedule.work(plan)
+    return {n * batch: batch * sum(v for m, v in added.items() if m <= n) for n in added}
 
 
 def _coverage(

@@ -7,6 +7,7 @@ losses     the token loss and its gradient in one pass; chunked head; distillati
 masks      weights that pruning set to zero and that stay zero
 layers     which layers train, are compiled, are recomputed
 parallel   several processes: who writes, sharded weights gathered and given back
+command    options and exit code that the training scripts share
 launch     one script as several processes with one exit code
 state      resumable state: safetensors and JSON, written whole or not at all
 saver      what happens between steps: progress, heartbeat, saving, stopping
@@ -18,5 +19,5 @@ pretrain   a base model trained from random weights
 status     what every training of a study is doing, from files alone
 """
 
-RECIPE = 1
+RECIPE = 2
 """Raised when the numbers of this room change; part of every key of the stages that train."""

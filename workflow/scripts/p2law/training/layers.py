@@ -3,6 +3,7 @@
 from torch import nn
 
 from p2law.errors import UserError
+from p2law.training.recipe import LastLayers
 
 
 def of(model: nn.Module) -> list[nn.Module]:
@@ -11,18 +12,20 @@ def of(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
-def freeze(model: nn.Module, last: int | None) -> None:
-    """Leave only the output head and the last layers trainable; None leaves all.
+def freeze(model: nn.Module, asked: LastLayers | None) -> None:
+    """Leave only the asked layers trainable; None leaves all.
 
-    Raises :class:`UserError` where the model has fewer layers.
+    A head that is tied to the embeddings trains them with it. Raises :class:`UserError` where the
+    model has fewer layers.
     """
-    if last is None:
+    if asked is None:
         return
     found = of(model)
-    if not 0 < last <= len(found):
-        raise UserError(f"train.trained_layers: {last}; the model has {len(found)} layers")
+    if not 0 < asked.last <= len(found):
+        raise UserError(f"train.layers.last: {asked.last}; the model has {len(found)} layers")
     model.requires_grad_(False)
-    for module in (*found[-last:], model.get_output_embeddings()):
+    head = [model.get_output_embeddings()] if asked.head else []
+    for module in (*found[-asked.last :], *head):
         module.requires_grad_(True)
 
 

@@ -23,6 +23,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from p2law.checkpoints import products
 from p2law.corpus.packed import order
 from p2law.errors import UserError
 from p2law.training import layers, parallel
@@ -106,10 +107,12 @@ class Loop:
                 f"train.batch_tokens: {self.batch_rows} rows of {T} do not divide among"
                 f" {self.accelerator.num_processes} processes"
             )
-        layers.freeze(self.model, recipe.trained_layers)
+        layers.freeze(self.model, recipe.layers)
         layers.prepare(self.model, compiled=means.compile, recomputed=means.recompute)
+        if not means.compile:  # a compiled layer's products are the compiler's
+            products.by_onednn(self.model)
         if teacher is not None:
-            teacher = teacher.to(self.device).eval()
+            teacher = products.by_onednn(teacher.to(self.device).eval())
         self.objective = Objective(self.model, teacher, recipe.distil)
         if means.shard and self.accelerator.num_processes > 1:
             parallel.shard(self.objective, self.model, self.device)

@@ -8,6 +8,32 @@ from p2law.errors import UserError
 
 
 @dataclass(frozen=True)
+class Distil:
+    """Distillation: ``weight`` of the loss draws the logits towards the unpruned model's.
+
+    That part is T^2 times the cross entropy of both softmaxes at ``temperature`` T, so that its
+    gradient keeps its size (Hinton et al. 2015, arXiv 1503.02531, section 2).
+    """
+
+    weight: float
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.weight <= 1.0:
+            raise UserError(f"train.distil.weight: {self.weight}; allowed are above 0 to 1")
+        if not self.temperature > 0.0:
+            raise UserError(f"train.distil.temperature: {self.temperature}; allowed are above 0")
+
+
+@dataclass(frozen=True)
+class LastLayers:
+    """Train the ``last`` decoder layers and, with ``head``, the output head; nothing else."""
+
+    last: int
+    head: bool = True
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The settings of the loop that move its numbers."""
 
@@ -29,10 +55,10 @@ class Recipe:
     """'fp32', or 'bf16' for compute in bfloat16 over fp32 master weights."""
     micro_rows: int | None = None
     """Rows of one forward and backward pass; None takes a process's whole share of the batch."""
-    trained_layers: int | None = None
-    """Train the output head and this many last layers only; None trains everything."""
-    distil: float = 0.0
-    """Share of the loss that draws the logits towards the unpruned model's; 0 trains on text."""
+    layers: LastLayers | None = None
+    """The layers that train; None trains everything ('all' in a spec)."""
+    distil: Distil | None = None
+    """How the unpruned model teaches; None trains on the text alone."""
     tokens: int | None = None
     """Tokens of a base model's training; a post-training run has budgets instead."""
 
@@ -44,7 +70,6 @@ class Recipe:
             ("decay", 0.0, 1.0),
             ("weight_decay", 0.0, None),
             ("clip", 0.0, None),
-            ("distil", 0.0, 1.0),
         ):
             value = getattr(self, name)
             if value < low or (high is not None and value > high):
@@ -72,6 +97,11 @@ def parse(train: Mapping[str, Any]) -> Recipe:
     if "betas" in values:
         values["betas"] = tuple(values["betas"])
     try:
+        if values.get("distil") is not None:
+            values["distil"] = Distil(**values["distil"])
+        if "layers" in values:
+            asked = values["layers"]
+            values["layers"] = None if asked == "all" else LastLayers(**asked)
         return Recipe(**values)
     except TypeError as error:
         raise UserError(f"train: {error}") from None

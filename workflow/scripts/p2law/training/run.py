@@ -94,6 +94,8 @@ def posttrain(
     asked = recipe.parse(spec["train"])
     root, records = out / "state" / spec["key"][:16], out / "state" / "points"
     inputs = {"pruned": pruned, "corpus": corpus}
+    if teacher is not None:
+        inputs["teacher"] = teacher
     plan, budgets = planned(spec, asked)
     with Stop(limit) as stop, hold(root) as lease:
         todo = {
@@ -105,7 +107,7 @@ def posttrain(
             return
         loop = _loop(spec, asked, pruned, corpus, teacher, max(todo), means)
         progress = Progress(_work(root, todo), asked.batch_tokens)
-        saver = Saver(root, identity(spec, pruned, corpus), lease, stop, progress)
+        saver = Saver(root, identity(spec, pruned, corpus, teacher), lease, stop, progress)
         run = Run(loop, saver, rewinds=spec["schedule"] == "cosine")
         for steps, leg in todo.items():
             started, seconds = time.time(), loop.seconds
@@ -152,12 +154,15 @@ def hold(root: Path) -> Iterator[Lease | None]:
         yield lease
 
 
-def identity(spec: Mapping[str, Any], start: Path | None, corpus: Path) -> dict[str, str]:
+def identity(
+    spec: Mapping[str, Any], start: Path | None, corpus: Path, teacher: Path | None = None
+) -> dict[str, str]:
     """What a resuming run must share with the run that wrote a state, bit for bit."""
     shared = {"key": spec["key"], "torch": torch.__version__}
     shared["corpus"] = manifest.read_manifest(corpus)["files"]["train.bin"]["sha256"]
-    if start is not None:
-        shared["start"] = manifest.digest(manifest.read_manifest(start)["files"])
+    for name, path in {"start": start, "teacher": teacher}.items():
+        if path is not None:
+            shared[name] = manifest.digest(manifest.read_manifest(path)["files"])
     return shared
 
 
@@ -173,36 +178,34 @@ def _loop(
     """The pruned model, its corpus and its teacher, ready to train."""
     packed = Packed(corpus.parent)
     check_corpus(packed, spec["sequence_length"])
-    if (teacher is None) != (asked.distil == 0.0):
+    if (teacher is None) != (asked.distil is None):
         raise UserError(
-            f"train.distil: {asked.distil} with teacher {teacher}; a share above 0 needs the"
-            " unpruned model (--teacher), a share of 0 takes none"
+            f"train.distil: {asked.distil} with teacher {teacher}; distillation needs the unpruned"
+            " model (--teacher), training on the text takes none"
         )
+    models = {path: io.load(path.parent) for path in (pruned, teacher) if path is not None}
+    for path, model in models.items():
+        packed.check_vocabulary(model.config.vocab_size, path.parent / "config.json")
     return Loop(
-        io.load(pruned.parent),
+        models[pruned],
         packed,
         asked,
         seed=spec["seed"],
         steps=steps,
         masks=io.load_masks(pruned.parent),
-        teacher=io.load(teacher.parent) if teacher else None,
+        teacher=models.get(teacher),
         means=means,
     )
 
 
 def _work(root: Path, todo: Mapping[int, Leg]) -> int:
     """Steps that lie between the saved states and the budgets to do, for the ETA."""
-    work, reached = 0, {}
-    for steps, leg in todo.items():
-        trunk = leg.origin
-        if trunk is not None:
-            saved = [n for f in ("forks", trunk.name) for n in state.steps(root / f)]
-            start = max([n for n in saved if n <= leg.start], default=0)
-            work += leg.start - max(start, reached.get(trunk.name, 0))
-            reached[trunk.name] = leg.start
-        work += steps - reached.get(leg.name, leg.start)
-        reached[leg.name] = steps
-    return work
+
+    def saved(leg: str, until: int) -> int:
+        folders = (leg, "forks") if leg == "trunk" else ()
+        return max((n for f in folders for n in state.steps(root / f) if n <= until), default=0)
+
+    return sum(schedule.work(todo, saved).values())
 
 
 def _results(

@@ -14,7 +14,7 @@ under the curve does not depend on the batch size to first order.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -99,6 +99,27 @@ def legs(
         leg = Leg(f"trajectory-{last}", None, 0, last, partial(cosine, total=last, **shape))
         return dict.fromkeys(budgets, leg)
     raise UserError(f"schedule: {schedule!r}; allowed are 'wsd', 'cosine' and 'trajectory'")
+
+
+def work(
+    plan: Mapping[int, Leg], saved: Callable[[str, int], int] = lambda leg, until: 0
+) -> dict[int, int]:
+    """Steps that each budget adds to those trained for the smaller ones, by the budget's steps.
+
+    ``saved(leg, until)`` is the furthest step of a leg, up to ``until``, that need not be trained.
+    """
+    reached: dict[str, int] = {}
+    added = {}
+    for steps, leg in sorted(plan.items()):
+        added[steps] = 0
+        if leg.origin is not None:
+            trunk = leg.origin.name
+            start = max(reached.get(trunk, 0), saved(trunk, leg.start))
+            added[steps] += leg.start - start
+            reached[trunk] = leg.start
+        added[steps] += steps - reached.get(leg.name, leg.start)
+        reached[leg.name] = steps
+    return added
 
 
 def _branches(budgets: list[int], decay: float, shape: dict) -> dict[int, Leg]:

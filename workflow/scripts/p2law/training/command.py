@@ -1,0 +1,44 @@
+"""What the scripts that train share: options of how to compute, processes, the exit code.
+
+Imports no torch until the training starts.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from p2law.training import launch
+
+if TYPE_CHECKING:
+    from p2law.training.loop import Means
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of how a run is computed, which is no part of what it is."""
+    parser.add_argument("--time-limit", type=float, help="seconds after which to save and stop")
+    parser.add_argument("--processes", type=int, help="processes to train on (one a GPU)")
+    parser.add_argument("--shard", action="store_true", help="split one copy of weights over them")
+    parser.add_argument("--compile", action="store_true", help="torch.compile every layer")
+    parser.add_argument("--recompute", action="store_true", help="keep no activations in layers")
+
+
+def run(args: argparse.Namespace, train: Callable[[float | None, "Means"], None]) -> int:
+    """Call ``train(time limit, means)`` in this process or, where several are to train, in each.
+
+    Returns the exit code: 0, or :data:`~p2law.training.stop.RETRY` where a signal or the time limit
+    stopped the run with its state saved.
+    """
+    processes = launch.wanted(args.processes)
+    if processes > 1:
+        return launch.run(processes)
+
+    from p2law.training import loop, machine, stop
+
+    machine.settle()
+    try:
+        train(args.time_limit, loop.Means(args.shard, args.compile, args.recompute))
+    except stop.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return stop.RETRY
+    return 0
