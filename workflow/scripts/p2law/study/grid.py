@@ -12,7 +12,7 @@ from p2law.checkpoints import gguf
 from p2law.errors import UserError
 from p2law.manifest import NAME
 from p2law.pruning import shapes
-from p2law.study import schema
+from p2law.study import inputs, schema
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Model:
 
     name: str
     family: str
-    settings: schema.Model
+    settings: inputs.Model
     config: Mapping[str, Any] = field(hash=False)
     """Hugging Face config keys, complete enough to count parameters."""
 
@@ -103,7 +103,7 @@ class Study:
                 seen[name] = family
                 yield Model(name, family, settings, self._config(family, name, settings))
 
-    def _config(self, family: str, name: str, settings: schema.Model) -> dict[str, Any]:
+    def _config(self, family: str, name: str, settings: inputs.Model) -> dict[str, Any]:
         section = self.settings.families[family]
         if settings.source == "pretrain":
             if self.settings.pretrain is None:
