@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from p2law.checkpoints import gguf
-from p2law.errors import UserError
+from p2law.errors import UserError, within
 from p2law.manifest import NAME
 from p2law.pruning import shapes
 from p2law.study import inputs, schema
@@ -119,15 +119,11 @@ class Study:
                 **section.config,
                 **settings.config,
             }
-            try:
+            with within(f"families.{family}.models.{name}.config"):
                 return shapes.loadable(config)
-            except UserError as error:
-                raise UserError(f"families.{family}.models.{name}.config: {error}") from None
         if settings.source == "gguf":
-            try:
+            with within(f"families.{family}.models.{name}"):
                 return {**section.config, **gguf.config(gguf.find(settings.model_dump()))}
-            except UserError as error:
-                raise UserError(f"families.{family}.models.{name}: {error}") from None
         path = Path(settings.shape) if settings.source == "hub" else _config_of(settings.path)
         try:
             return {**section.config, **json.loads(path.read_text())}
@@ -139,10 +135,8 @@ class Study:
     def _variants(self, model: Model) -> Iterator[Variant]:
         for method, settings in self.settings.methods.items():
             for rate in settings.rates:
-                try:
+                with within(f"methods.{method} on model {model.name}"):
                     shape = shapes.solve(model.config, settings.prune, rate)
-                except UserError as error:
-                    raise UserError(f"methods.{method} on model {model.name}: {error}") from None
                 yield Variant(model.name, method, f"{rate:g}", shape)
 
     def _runs(self) -> Iterator[Run]:
