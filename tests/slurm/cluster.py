@@ -106,6 +106,8 @@ SITE = {
 class Cluster:
     """One local Slurm whose files lie in `folder`."""
 
+    cpus = CPUS
+
     def __init__(self, folder: Path = DEFAULT_FOLDER):
         self.folder = Path(folder).resolve()
         self.conf = self.folder / "slurm.conf"
@@ -171,6 +173,12 @@ class Cluster:
         while pid and self._runs(pid):
             time.sleep(0.1)
 
+    def lose_node(self, node: str) -> None:
+        """Kill a node's daemon and every process of its jobs at once, as a power cut would."""
+        self.kill_daemon(f"slurmd-{node}")
+        for pid in self._left_over(f"SLURMD_NODENAME={node}".encode()):
+            os.kill(pid, signal.SIGKILL)
+
     def wait_for_idle_nodes(self, timeout: float = 60) -> None:
         """Return when every node is idle; raise SystemExit with the logs' ends otherwise."""
         deadline = time.monotonic() + timeout
@@ -216,8 +224,8 @@ class Cluster:
         except OSError:
             return False
 
-    def _left_over(self) -> list[int]:
-        """Return the ids of job and step processes of this cluster."""
+    def _left_over(self, word: bytes = b"") -> list[int]:
+        """Return ids of job and step processes of this cluster whose environment holds a word."""
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
@@ -226,7 +234,8 @@ class Cluster:
             except OSError:
                 continue
             ours = str(self.folder).encode() in environment
-            if ours and (b"SLURM_JOB_ID=" in environment or name.startswith("slurmstepd")):
+            step = name.startswith("slurmstepd")
+            if ours and word in environment and (b"SLURM_JOB_ID=" in environment or step):
                 found.append(int(path.name))
         return found
 

@@ -1,5 +1,6 @@
 """The local Slurm that all tests marked `slurm` share, and how they run snakemake on it."""
 
+import hashlib
 import importlib.util
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PARTS = ("Snakefile", "config.yaml", "workflow", "studies", "envs")
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 
 
@@ -32,15 +35,46 @@ def slurm():
 
 
 @pytest.fixture(scope="session")
-def run_snakemake(slurm):
+def checkout():
+    """Copy the working tree without results into a folder, and more studies if named."""
+
+    def copy(folder: Path, *studies: Path) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in PARTS:
+            source = ROOT / part
+            if source.is_dir():
+                ignore = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source, folder / part, ignore=ignore)
+            else:
+                shutil.copy(source, folder / part)
+        for study in studies:
+            shutil.copy(study, folder / "studies")
+        return folder
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def sha256():
+    """The sha256 of a file."""
+    return lambda path: hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="session")
+def environment(slurm) -> dict[str, str]:
+    """Of a snakemake that finds this environment's programs and the cluster's."""
+    found = slurm.environment()
+    return {**found, "PATH": f"{SNAKEMAKE.parent}:{found['PATH']}"}
+
+
+@pytest.fixture(scope="session")
+def run_snakemake(slurm, environment):
     """Call snakemake in a folder, through Slurm unless profile=None; returns all it prints."""
 
     def call(folder: Path, *words: object, profile: str | None = "", timeout: float = 900) -> str:
         words = [str(word) for word in words]
         if profile is not None:
             words = ["--profile", profile or str(slurm.folder / "profile.yaml"), *words]
-        environment = slurm.environment()
-        environment["PATH"] = f"{SNAKEMAKE.parent}:{environment['PATH']}"
         done = subprocess.run(
             [SNAKEMAKE, *words],
             cwd=folder,

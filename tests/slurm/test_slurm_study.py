@@ -1,15 +1,10 @@
 """The tests' study through `--profile slurm` on two nodes: the same table as on this machine alone,
 and every job got what its rule declared."""
 
-import hashlib
 import re
-import shutil
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("Snakefile", "config.yaml", "workflow", "studies", "envs")
 # The whole path; report.html holds times and is made by the controller itself.
 TARGETS = ("--configfile", "studies/tiny.yaml", "--", "figures")
 TABLE = "results/tiny/tables/losses.parquet"
@@ -18,25 +13,8 @@ MINUTES = 40 * 60
 pytestmark = pytest.mark.slurm
 
 
-def checkout(folder: Path) -> Path:
-    """A copy of the working tree without results."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in PARTS:
-        source = ROOT / part
-        if source.is_dir():
-            ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, folder / part, ignore=ignore)
-        else:
-            shutil.copy(source, folder / part)
-    return folder
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 @pytest.fixture(scope="module")
-def through_slurm(run_snakemake, tmp_path_factory):
+def through_slurm(run_snakemake, checkout, tmp_path_factory):
     """A checkout whose study was run on the nodes, and what snakemake printed."""
     folder = checkout(tmp_path_factory.mktemp("slurm"))
     for rules in folder.glob("workflow/rules/*.smk"):
@@ -84,7 +62,7 @@ def test_every_job_got_what_its_rule_declared(slurm, through_slurm):
     assert nodes == {"n1", "n2"}
 
 
-def test_table_equals_the_local_runs(through_slurm, run_snakemake, tmp_path):
+def test_table_equals_the_local_runs(through_slurm, run_snakemake, checkout, sha256, tmp_path):
     local = checkout(tmp_path / "local")
     run_snakemake(local, "--cores", 2, *TARGETS, profile=None, timeout=MINUTES)
     assert sha256(through_slurm[0] / TABLE) == sha256(local / TABLE)

@@ -15,6 +15,7 @@ from p2law.pruning import names
 from p2law.study import schema
 from p2law.study.checks import check_study
 from p2law.study.grid import Study
+from p2law.study.model_config import SETTINGS
 from p2law.study.reference import KINDS
 from p2law.study.specs import Specs
 
@@ -52,7 +53,7 @@ def changed(config: dict, path: str, value) -> dict:
         ("posttrain.schedule", "linear", ["posttrain.schedule", "'wsd', 'cosine'"]),
         ("posttrain.schedule", ["wsd", "wsd"], ["schedule", "each once"]),
         ("posttrain.learning_rate", {"wsd": 1e-3, "cosine": 2e-3}, ["for each of wsd"]),
-        ("posttrain.learning_rate", 0, ["posttrain.learning_rate", "greater than 0"]),
+        ("posttrain.learning_rate", 0, ["posttrain.learning_rate = 0", "above 0"]),
         ("posttrain.layers", {"last": 0}, ["posttrain.layers", "greater than or equal to 1"]),
         ("posttrain.layers", "some", ["posttrain.layers", "'all'"]),
         ("posttrain.distil", {"weight": 1.5}, ["distil.weight = 1.5", "less than or equal to 1"]),
@@ -65,6 +66,13 @@ def changed(config: dict, path: str, value) -> dict:
         ("methods.depth.criterion", "vibes", ["criterion", "'vibes'", "block_influence"]),
         ("methods.depth.prune", "sideways", ["'sideways'", "depth, width, weights"]),
         ("corpus.source", {"kind": "hub", "name": "a/b", "revision": "main"}, ["revision"]),
+        ("methods.all", {"prune": "depth", "rates": [0.15]}, ["'all' is taken"]),
+        ("methods.base", {"prune": "depth", "rates": [0.15]}, ["'base' is taken"]),
+        ("posttrain.learning_rate", float("inf"), ["posttrain.learning_rate = inf", "above 0"]),
+        ("pretrain.learning_rate", float("inf"), ["pretrain.learning_rate = inf", "finite"]),
+        ("law.forms", ["p3"], ["law.forms", "'p3'", "damage_rectified"]),
+        ("law.delta", 0, ["law.delta = 0", "above 0"]),
+        ("law.delta", "nois", ["law.delta = 'nois'", '"noise"']),
         ("families.tiny.tokenizer", {"kind": "gguf"}, ["tokenizer", "either path or package"]),
         (
             "families.tiny.models.tiny-16",
@@ -103,6 +111,9 @@ def test_yaml_numbers_are_read_as_people_mean_them(tiny):
     assert schema.read(config, "x").families["tiny"].models["tiny-16"].tokens == 200_000
 
 
+TINY_16 = "families.tiny.models.tiny-16"
+
+
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
@@ -114,6 +125,12 @@ def test_yaml_numbers_are_read_as_people_mean_them(tiny):
             ["head_dim"],
         ),
         ("pretrain", ..., ["pretrain: missing", "tiny-16"]),
+        (f"{TINY_16}.config.hidden_size", "x", ["tiny-16.config", "hidden_size = 'x'", "whole"]),
+        (f"{TINY_16}.config.hidden_size", ..., ["tiny-16.config", "hidden_size: missing"]),
+        (f"{TINY_16}.config.hiden_size", 48, ["'hiden_size'", "did you mean 'hidden_size'"]),
+        (f"{TINY_16}.config.num_key_value_heads", 3, ["num_key_value_heads = 3", "divide"]),
+        ("families.tiny.config.tie_word_embeddings", "yes", ["tie_word_embeddings = 'yes'"]),
+        (TINY_16, {"source": "folder", "path": "nowhere"}, ["tiny-16.path", "nowhere"]),
         (
             "families.tiny.models.tiny-16",
             {"source": "gguf", "path": "nowhere.gguf"},
@@ -141,8 +158,18 @@ def test_yaml_numbers_are_read_as_people_mean_them(tiny):
 def test_fault_of_the_grid_is_named(tiny, path, value, words):
     with pytest.raises(UserError) as error:
         check_study(Study(changed(tiny, path, value), "study.yaml"), "study.yaml")
-    for word in words:
+    for word in ["study.yaml", *words]:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("model_type", sorted(SETTINGS))
+def test_config_keys_are_those_of_transformers(model_type):
+    from transformers import AutoConfig, PreTrainedConfig
+
+    fields = set(type(AutoConfig.for_model(model_type)).__dataclass_fields__)
+    ours = set().union(*SETTINGS[model_type].values())
+    # intermediate_size of a Mamba follows from expand.
+    assert ours == fields - set(PreTrainedConfig.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +180,11 @@ def test_fault_of_the_grid_is_named(tiny, path, value, words):
         ("evaluate.tokens", 100, ["evaluate.tokens = 100", "multiple", "64"]),
         ("law.identify", "require", ["2 sizes", "law.identify: report"]),
         ("posttrain.layers", {"last": 4}, ["posttrain.layers.last = 4", "depth-0.15 has 3 layers"]),
-        ("families.tiny.models.tiny-16.tokens", 5000, ["tiny-16.tokens = 5000", "1024"]),
+        (f"{TINY_16}.tokens", 5000, ["tiny-16.tokens = 5000", "1024"]),
+        (f"{TINY_16}.tokens", 10**12 // 1024 * 1024, ["corpus.max_bytes", "asks for"]),
+        ("evaluate.tokens", 64 * 10**9, ["corpus.max_bytes", "64000000000 by evaluate.tokens"]),
+        ("corpus.calibration_windows", 10**9, ["corpus.max_bytes", "by corpus.calibration_win"]),
+        ("pretrain.warmup_tokens", 1024 * 10**4, ["pretrain.warmup_tokens", "decay of tiny-16"]),
     ],
 )
 def test_fault_beyond_the_file_is_named(tiny, path, value, words):

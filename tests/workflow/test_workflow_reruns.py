@@ -103,7 +103,7 @@ def test_one_more_size_runs_only_that_size(finished):
     )
     finished.study(block, size + block)
     planned = finished.planned()
-    assert planned["base"] == {"train or fetch tiny-20"}
+    assert planned["base"] == {"train tiny-20"}
     assert all(
         "tiny-20" in job for stage in ("prune", "posttrain", "evaluate") for job in planned[stage]
     )

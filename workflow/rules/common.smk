@@ -6,6 +6,7 @@ So inputs are ancient() unless they are about to be remade, and a stage whose ma
 matches the study is forced (see p2law.study.stale).
 """
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,8 +14,10 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from p2law.costs import Costs
 from p2law.errors import UserError
+from p2law.jobs import STARTING, Jobs
 from p2law.manifest import canonical
 from p2law.study.checks import check_study
+from p2law.study.demand import demanded
 from p2law.study.grid import Study
 from p2law.study.specs import BASE, Specs
 from p2law.study.stale import stale
@@ -28,9 +31,12 @@ try:
     STUDY = Study(config, ORIGIN)
     check_study(STUDY, ORIGIN)
     COSTS = Costs(STUDY)
+    JOBS = Jobs(COSTS, workflow.resource_settings.overwrite_resources)
     SPECS = Specs(STUDY)
     # Jobs that Slurm starts parse this file again; what they shall do is settled by then.
     STALE = stale(SPECS.expected()) if workflow.is_main_process else {}
+    DEMANDED = demanded(SPECS, STALE) if workflow.is_main_process else {}
+    STALE = DEMANDED | STALE
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -84,28 +90,98 @@ def script(name):
     )
 
 
-def minutes(flops):
-    """Walltime of a job, twice the estimate and never below ten minutes; each retry doubles it."""
-    return lambda wildcards, attempt: int(
-        max(10, COSTS.job_seconds(flops(wildcards)) / 30) * 2 ** (attempt - 1)
+def gpus(stage):
+    """GPUs of a job over all its nodes, see p2law.jobs."""
+    return lambda wildcards: JOBS.gpus(stage, wildcards.model)
+
+
+def cores(stage):
+    """Cores of a job on each node."""
+    return lambda wildcards: JOBS.threads(stage, wildcards.model)
+
+
+def minutes(stage, flops):
+    """Walltime of a job of so many FLOPs."""
+    return lambda wildcards, attempt: JOBS.minutes(
+        stage, wildcards.model, flops(wildcards), attempt
     )
 
 
-def megabytes(memory):
-    """Memory of a job, half again the estimate; each retry adds as much."""
-    return lambda wildcards, attempt: int(memory(wildcards) * 1.5 / 1e6) * attempt
+def megabytes(stage):
+    """Host memory of a job on each node."""
+    return lambda wildcards, attempt: JOBS.memory(stage, wildcards.model, attempt)
+
+
+def nodes(stage):
+    """Nodes of a job."""
+    return lambda wildcards: JOBS.nodes(stage, wildcards.model)
+
+
+def if_several(stage, value):
+    """A resource that only a job over several nodes has; value None stands for their number."""
+
+    def resource(wildcards):
+        count = JOBS.nodes(stage, wildcards.model)
+        return None if count == 1 else count if value is None else value
+
+    return resource
+
+
+def launcher(wildcards, threads, resources):
+    """What starts a script once on each of several nodes, where they meet as one process group.
+
+    With the mpi resource a job's shell runs on its first node, and srun is left to it. Made from
+    resources, so it is no recorded parameter: another number of nodes runs nothing again.
+    """
+    if resources.nodes == 1:
+        return ""
+    each = resources.gpu // resources.nodes
+    return (
+        f"srun --nodes={resources.nodes} --ntasks={resources.nodes} --ntasks-per-node=1"
+        f" --cpus-per-task={threads} --gres=gpu:{each} --kill-on-bad-exit=1 "
+    )
+
+
+def means(stage):
+    """How a training is computed on what it was granted: processes, sharding, time to stop at.
+
+    Slurm's limit holds for the whole job: the trainer saves its state and leaves before it.
+    """
+
+    def options(wildcards, resources):
+        seconds = 60 * resources.runtime
+        limit = max(seconds / 2, seconds - STARTING)
+        words = f"${{SLURM_JOB_ID:+--time-limit {limit:.0f}}}"
+        if resources.gpu:
+            words += f" --processes {resources.gpu // resources.nodes}"
+        return words + (" --shard" if JOBS.shards(wildcards.model) else "")
+
+    return options
+
+
+def one_of(names):
+    """A wildcard's constraint: one of these names, or nothing at all."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def base_input(wildcards):
-    """Only a model that is trained here needs the corpus."""
-    if STUDY.models[wildcards.model].settings.source != "pretrain":
-        return []
+    """The corpus that a base model is trained on."""
     corpus = STUDY.corpus_manifest(family_of(wildcards))
-    return [kept(corpus, STUDY.base_manifest(wildcards.model))]
+    return kept(corpus, STUDY.base_manifest(wildcards.model))
 
 
 def base_flops(wildcards):
     return 3 * COSTS.model_flops(wildcards.model) * COSTS.base_tokens(wildcards.model)
+
+
+def run_flops(wildcards):
+    run = run_of(wildcards)
+    return COSTS.run_flops(run) * COSTS.run_tokens(run)
+
+
+def evaluate_flops(wildcards):
+    group = None if wildcards.group == BASE else wildcards.group
+    return COSTS.evaluate_flops(wildcards.model, group)
 
 
 def prune_input(wildcards):

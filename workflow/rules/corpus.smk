@@ -2,6 +2,11 @@
 tokenizer, the packed training, validation and calibration rows, and what was dropped as duplicate.
 """
 
+# From the hub: where snakemake runs, since compute nodes often have no way out.
+FROM_HUB = STUDY.settings.corpus.source.kind == "hub" or any(
+    family.tokenizer.kind == "hub" for family in STUDY.settings.families.values()
+)
+
 
 rule corpus:
     output:
@@ -10,6 +15,7 @@ rule corpus:
         f"{STUDY.root}/logs/corpus/{{family}}.log",
     benchmark:
         f"{STUDY.root}/benchmarks/corpus/{{family}}.tsv"
+    localrule: FROM_HUB
     conda:
         "../../envs/conda.yaml"
     # The tokenizers library uses every core, and nothing else can run meanwhile.

@@ -19,15 +19,12 @@ rule evaluate:
     priority: 60
     conda:
         "../../envs/conda.yaml"
-    threads: 1
+    threads: cores("evaluate")
     resources:
-        gpu=lambda wc: COSTS.gpus(wc.model, trained=False),
-        mem_mb=megabytes(lambda wc: COSTS.load_memory(wc.model)),
-        runtime=minutes(
-            lambda wc: COSTS.evaluate_flops(
-                wc.model, None if wc.group == BASE else wc.group
-            )
-        ),
+        gpu=gpus("evaluate"),
+        nodes=1,
+        mem_mb=megabytes("evaluate"),
+        runtime=minutes("evaluate", evaluate_flops),
     params:
         script=script("evaluate"),
         spec=lambda wc: canonical(SPECS.evaluate(wc.model, wc.group)),
@@ -39,7 +36,7 @@ rule evaluate:
     message:
         "evaluate: {wildcards.model} {wildcards.group}"
     shell:
-        "python {params.script} --spec {params.spec:q}"
+        "HF_HUB_OFFLINE=1 python {params.script} --spec {params.spec:q}"
         " --corpus {input.corpus} {params.checkpoints} --out {params.out} > {log} 2>&1"
 
 
@@ -60,7 +57,7 @@ rule tables:
         runtime=10,
     params:
         script=script("tables"),
-        spec=canonical(SPECS.tables()),
+        spec=lambda wc: canonical(SPECS.tables()),
         results=lambda wc, output: STUDY.root,
         out=parent,
     message:

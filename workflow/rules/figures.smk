@@ -1,6 +1,5 @@
 """Figures. Takes tables/, and law/ where there are runs; gives every figure as PDF and PNG with its
-numbers as CSV. Redrawn when a plotting function changes; can never train:
---allowed-rules figures -- figures.
+numbers as CSV. Redrawn when a plotting function changes; can never train: --allowed-rules figures -- figures.
 """
 
 from p2law.figures import names
@@ -19,7 +18,7 @@ rule figures:
                 category="Figures",
                 labels={"figure": title},
             )
-            for name, title in names.of(STUDY.schedules, runs=bool(STUDY.runs)).items()
+            for name, title in names.of(STUDY.schedules).items()
         ],
     log:
         f"{STUDY.root}/logs/figures.log",
@@ -33,7 +32,7 @@ rule figures:
         runtime=10,
     params:
         script=script("figures"),
-        spec=canonical(SPECS.figures()),
+        spec=lambda wc: canonical(SPECS.figures()),
         law=lambda wc, input: f"--law {input.law}" if input.law else "",
         out=parent,
     message:

@@ -21,7 +21,7 @@ rule law:
         runtime=60,
     params:
         script=script("fit"),
-        spec=canonical(SPECS.law()),
+        spec=lambda wc: canonical(SPECS.law()),
         table=lambda wc, input: Path(input[0]).parent / "losses.parquet",
         out=parent,
     message:

@@ -21,13 +21,15 @@ rule posttrain:
     priority: 30
     conda:
         "../../envs/conda.yaml"
-    threads: 1
+    threads: cores("posttrain")
     resources:
-        gpu=lambda wc: COSTS.gpus(wc.model, trained=True),
-        mem_mb=megabytes(lambda wc: COSTS.train_memory(wc.model)),
-        runtime=minutes(
-            lambda wc: COSTS.run_flops(run_of(wc)) * COSTS.run_tokens(run_of(wc))
-        ),
+        gpu=gpus("posttrain"),
+        nodes=nodes("posttrain"),
+        tasks=if_several("posttrain", None),
+        tasks_per_gpu=if_several("posttrain", 0),
+        mpi=if_several("posttrain", "srun"),
+        mem_mb=megabytes("posttrain"),
+        runtime=minutes("posttrain", run_flops),
     params:
         script=script("posttrain"),
         spec=lambda wc: canonical(SPECS.posttrain(run_of(wc))),
@@ -36,9 +38,11 @@ rule posttrain:
             f" --teacher {path}" for path in input.get("teacher", [])
         ),
         out=lambda wc, output: Path(output[0]).parent.parent,
+        launcher=launcher,
+        means=means("posttrain"),
     message:
         "posttrain: {wildcards.model} {wildcards.run}"
     shell:
-        "python {params.script} --spec {params.spec:q}"
+        "HF_HUB_OFFLINE=1 {params.launcher}python {params.script} --spec {params.spec:q}"
         " --pruned {params.variant} --corpus {input.corpus}{params.teacher}"
-        " --out {params.out} > {log} 2>&1"
+        " --out {params.out} {params.means} > {log} 2>&1"

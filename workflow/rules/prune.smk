@@ -16,11 +16,12 @@ rule prune:
     priority: 40
     conda:
         "../../envs/conda.yaml"
-    threads: 1
+    threads: cores("prune")
     resources:
-        gpu=lambda wc: COSTS.gpus(wc.model, trained=False),
-        mem_mb=megabytes(lambda wc: COSTS.load_memory(wc.model)),
-        runtime=minutes(lambda wc: COSTS.prune_flops(wc.model, wc.method)),
+        gpu=gpus("prune"),
+        nodes=1,
+        mem_mb=megabytes("prune"),
+        runtime=minutes("prune", lambda wc: COSTS.prune_flops(wc.model, wc.method)),
     params:
         script=script("prune"),
         spec=lambda wc: canonical(SPECS.prune(wc.model, wc.method)),
@@ -28,5 +29,5 @@ rule prune:
     message:
         "prune: {wildcards.model} by {wildcards.method}"
     shell:
-        "python {params.script} --spec {params.spec:q}"
+        "HF_HUB_OFFLINE=1 python {params.script} --spec {params.spec:q}"
         " --base {input.base} --corpus {input.corpus} --out {params.out} > {log} 2>&1"

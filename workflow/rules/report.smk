@@ -40,7 +40,7 @@ rule summary:
         runtime=10,
     params:
         script=script("summary"),
-        spec=canonical(SPECS.summary()),
+        spec=lambda wc: canonical(SPECS.summary()),
         law=lambda wc, input: f"--law {input.law}" if input.law else "",
         out=parent,
     message:

@@ -58,7 +58,7 @@ def by_hand(options: argparse.Namespace) -> None:
     from p2law.laws import registry
     from p2law.laws.fit import fit
     from p2law.laws.metrics import errors as measure
-    from p2law.laws.study import finite, fit_dict
+    from p2law.laws.records import finite, fit_dict
     from p2law.laws.table import check_table, read_table
     from p2law.laws.uncertainty import bootstrap
 
@@ -124,7 +124,8 @@ def by_rule(options: argparse.Namespace, started: float) -> None:
     import pandas as pd
 
     from p2law.laws import schedules
-    from p2law.laws.study import finite, fit_study
+    from p2law.laws.records import finite
+    from p2law.laws.study import fit_study
     from p2law.laws.table import read_table
 
     try:

@@ -30,7 +30,7 @@ def main() -> None:
 
     from p2law.costs import PEAK_FLOPS
     from p2law.laws import plan
-    from p2law.laws.study import finite
+    from p2law.laws.records import finite
     from p2law.laws.table import read_table
 
     if options.gpu not in PEAK_FLOPS:

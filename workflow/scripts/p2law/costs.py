@@ -5,7 +5,6 @@ Estimates come from the study alone. Forward FLOPs a token are 2 N_matmul plus a
 Imports no torch: the Snakefile takes resources from here.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -96,7 +95,8 @@ class Costs:
         self.rows = study.settings.corpus.sequence_length
         if self.hardware.gpu not in PEAK_FLOPS:
             raise UserError(
-                f"hardware.gpu = {self.hardware.gpu!r}: allowed: {', '.join(PEAK_FLOPS)}"
+                f"{study.origin}: hardware.gpu = {self.hardware.gpu!r}: allowed:"
+                f" {', '.join(PEAK_FLOPS)}"
             )
 
     @property
@@ -229,19 +229,6 @@ class Costs:
         sections = [section for section in (settings.posttrain, pretrain) if section]
         batch = max((section.batch_tokens for section in sections), default=0)
         return PROCESS_BYTES + TRAIN_BYTES * named.parameters["total"] + batch * per_token
-
-    def gpus(self, model: str, *, trained: bool) -> int:
-        """GPUs of one job on a model: none on the CPU, else a power of two whose memory holds it.
-
-        A trained model takes 16 bytes a parameter, one that is only read 2 (bf16); a fifth of each
-        GPU is left for activations.
-        """
-        if self.hardware.device == "cpu":
-            return 0
-        each = TRAIN_BYTES if trained else 2
-        needed = each * self.study.models[model].parameters["total"]
-        share = needed / (0.8 * GPU_GIB[self.hardware.gpu] * 2**30)
-        return 2 ** math.ceil(math.log2(max(1.0, share)))
 
     def job_seconds(self, flops: float) -> float:
         """Wall seconds of a job of so many FLOPs on one core or GPU, start-up included."""

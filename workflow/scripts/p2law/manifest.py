@@ -24,6 +24,8 @@ import psutil
 from p2law.errors import UserError
 
 NAME = "manifest.json"
+CLEANED = "cleaned.json"
+"""Beside a manifest: which of its files were deleted on purpose (see :mod:`p2law.cleaned`)."""
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors")
 PACKAGES += ("numpy", "scipy", "pandas", "matplotlib", "snakemake")
 
@@ -131,6 +133,7 @@ def write_manifest(
     stage's own numbers; ``started`` is ``time.time()`` at its start (seconds).
     """
     folder = Path(folder)
+    (folder / CLEANED).unlink(missing_ok=True)  # whatever went before, all files are there now
     named = {}
     for name in sorted(files):
         file = folder / name

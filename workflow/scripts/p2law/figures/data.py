@@ -23,10 +23,10 @@ TITLES = {
 
 @dataclass
 class Data:
-    """A study's numbers: ``oneshot`` (the pruned models' table), the loss table, ``law``
-    (law.json), predictions, holdouts. All but the first are empty without runs.
+    """A study's numbers: ``oneshot`` (the pruned models' table), ``every_schedule`` (losses),
+    ``law`` (law.json), predictions, holdouts. All but the first are empty without runs.
 
-    ``points`` are those that the laws rest on, ``every_schedule`` the whole table.
+    ``points`` are those of the loss table that the laws rest on.
     """
 
     oneshot: pd.DataFrame
@@ -43,8 +43,10 @@ class Data:
 
     @property
     def schedules(self) -> list[str]:
-        """The study's schedules, the laws' first."""
-        return schedules.names(self.every_schedule)
+        """The table's schedules, the laws' first; one without a name where no column says."""
+        if self.every_schedule.empty:
+            return []
+        return schedules.names(self.every_schedule) or [""]
 
     @property
     def groups(self) -> list[tuple[str, str]]:

@@ -39,7 +39,7 @@ def draw_all(data: Data, folder: Path) -> list[str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for name in names.of(data.schedules, runs=not data.points.empty):
+    for name in names.of(data.schedules):
         with style.context():
             figure, table = DRAW[name](data)
             files += style.save(figure, folder, name)

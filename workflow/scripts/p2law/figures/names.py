@@ -25,8 +25,8 @@ COMPARED = {
 """Figures of a study that trains under several schedules."""
 
 
-def of(schedules: Sequence[str], *, runs: bool = True) -> dict[str, str]:
-    """The figures of a study with these schedules, or without runs, and their captions."""
-    if not runs:
+def of(schedules: Sequence[str]) -> dict[str, str]:
+    """The figures of a study with these schedules, and their captions; without any, no runs."""
+    if not schedules:
         return ONESHOT
     return {**FIGURES, **(COMPARED if len(schedules) > 1 else {})}

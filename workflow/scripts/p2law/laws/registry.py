@@ -184,6 +184,9 @@ _ALL = [
     ),
 ]
 
+HEADLINE = ("p2", "damage_power", "damage_rectified")
+"""Forms that carry full intervals everywhere; the others are compared by their errors."""
+
 FORMS: dict[str, Form] = {form.name: form for form in _ALL}
 
 

@@ -14,7 +14,8 @@ import pandas as pd
 from p2law.errors import UserError
 from p2law.laws import metrics, registry
 from p2law.laws.fit import fit
-from p2law.laws.study import check_spec, fit_dict, groups, usable_rows
+from p2law.laws.records import fit_dict
+from p2law.laws.study import check_spec, groups, usable_rows
 from p2law.laws.uncertainty import bootstrap, percentiles
 
 FORM = "p2"

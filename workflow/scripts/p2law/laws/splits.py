@@ -43,12 +43,18 @@ def all_splits(frame: pd.DataFrame) -> list[Split]:
     ]
 
 
-def _budget(frame: pd.DataFrame) -> Split:
+def last_budgets(frame: pd.DataFrame) -> np.ndarray:
+    """Rows [n] of each run's last budgets, a fifth of them and at least one."""
     rank = frame.groupby("run")["D"].rank(method="dense").to_numpy() - 1
     count = frame.groupby("run")["D"].transform("nunique").to_numpy()
-    keep = np.minimum(np.ceil(DATA_SHARE * count), count - 1)
-    test = rank >= keep
-    reason = "" if keep.max() >= 2 else f"runs have {int(count.max())} budgets, 3 are needed"
+    return rank >= np.minimum(np.ceil(DATA_SHARE * count), count - 1)
+
+
+def _budget(frame: pd.DataFrame) -> Split:
+    test = last_budgets(frame)
+    most = int(frame.groupby("run")["D"].nunique().max())
+    fitted = int(frame[~test].groupby("run")["D"].nunique().max()) if not test.all() else 0
+    reason = "" if fitted >= 2 else f"runs have {most} budgets, 3 are needed"
     return Split("budget", "last budgets of each run", ~test, test, reason)
 
 

@@ -21,7 +21,7 @@ with two sizes its Jacobian has rank 6 of 7, with two budgets E and beta trade o
 
 def check_study(study: Study, origin: str) -> None:
     """Run every check; ``origin`` names the study's file(s)."""
-    for check in (_text, _bases, _tokens, _rows, _layers, _law):
+    for check in (_text, _text_size, _bases, _tokens, _rows, _warmup, _layers, _law):
         with within(origin):
             check(study)
 
@@ -57,20 +57,47 @@ def _bases(study: Study) -> None:
                 refuse_pruned(Path(model.settings.path).expanduser())
 
 
+def _needs(study: Study, family: str) -> dict[str, tuple[str, int]]:
+    """Split -> (the settings that ask for its tokens, how many)."""
+    corpus = study.settings.corpus
+    calibration = corpus.calibration_windows * corpus.sequence_length
+    return {
+        "train": ("posttrain.budgets and models' tokens", study.needs_tokens(family)),
+        "validation": ("evaluate.tokens", study.settings.evaluate.tokens),
+        "calibration": ("corpus.calibration_windows", calibration),
+    }
+
+
+def _text_size(study: Study) -> None:
+    """Text that is sure to be too small is refused unread: a token is at least one byte of it."""
+    corpus = study.settings.corpus
+    if corpus.max_bytes is None:
+        return
+    for family in study.settings.families:
+        needs = _needs(study, family)
+        asked = sum(tokens for _, tokens in needs.values())
+        if asked > corpus.max_bytes:
+            parts = ", ".join(f"{tokens} by {what}" for what, tokens in needs.values())
+            raise UserError(
+                f"corpus.max_bytes = {corpus.max_bytes}: {family} asks for {asked} tokens"
+                f" ({parts}), each at least one byte of text; lower them or raise it"
+            )
+
+
 def _tokens(study: Study) -> None:
     """A corpus that is packed already is large enough: no training row is seen twice."""
     for family in study.settings.families:
         path = study.corpus_manifest(family)
         if not path.exists():
             continue
-        training = read_manifest(path)["results"]["splits"]["train"]
-        held = training["rows"] * study.settings.corpus.sequence_length
-        needs = study.needs_tokens(family)
-        if held < needs:
-            raise UserError(
-                f"posttrain.budgets and models' tokens ask for {needs} tokens of {family}, but"
-                f" {path} holds {held}: tokens would repeat; lower them or add text"
-            )
+        splits = read_manifest(path)["results"]["splits"]
+        for split, (what, needs) in _needs(study, family).items():
+            held = splits[split]["rows"] * study.settings.corpus.sequence_length
+            if held < needs:
+                raise UserError(
+                    f"{what} ask for {needs} {split} tokens of {family}, but {path} holds {held}:"
+                    " tokens would repeat; lower them or add text"
+                )
 
 
 def _rows(study: Study) -> None:
@@ -95,9 +122,22 @@ def _rows(study: Study) -> None:
             )
 
 
+def _warmup(study: Study) -> None:
+    """The warm-up of a model that is trained here ends before its decay begins."""
+    train = study.settings.pretrain
+    for model in study.models.values():
+        tokens = getattr(model.settings, "tokens", 0)
+        if tokens and (1 - train.decay) * tokens < train.warmup_tokens:
+            raise UserError(
+                f"pretrain.warmup_tokens = {train.warmup_tokens}: the decay of {model.name} begins"
+                f" after {(1 - train.decay) * tokens:.0f} tokens; warm up before that"
+            )
+
+
 def _layers(study: Study) -> None:
     """A layers-only recipe finds its layers in every variant."""
-    layers = study.settings.posttrain.layers if study.settings.posttrain else "all"
+    section = study.settings.posttrain
+    layers = section.layers if section else "all"
     for variant in study.variants.values():
         has = variant.shape["config"]["num_hidden_layers"]
         if layers != "all" and layers.last > has:

@@ -1,8 +1,10 @@
 """What Slurm would refuse or never start, said before the first job is submitted."""
 
+import getpass
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +39,16 @@ def read_partitions() -> dict[str, list[Node]]:
     return parse_partitions(done.stdout)
 
 
+def read_accounts() -> set[str] | None:
+    """Accounts that this user may charge; None where the site keeps none or does not tell."""
+    if not shutil.which("sacctmgr"):
+        return None
+    command = ["sacctmgr", "--noheader", "--parsable2", "show", "associations"]
+    command += [f"user={getpass.getuser()}", "format=account"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return (set(done.stdout.split()) or None) if done.returncode == 0 else None
+
+
 def parse_partitions(text: str) -> dict[str, list[Node]]:
     """Read lines ``partition|cpus|memory MB|gres|time limit`` as ``sinfo`` prints them."""
     partitions: dict[str, list[Node]] = {}
@@ -50,11 +62,14 @@ def parse_partitions(text: str) -> dict[str, list[Node]]:
 
 
 def check_jobs(
-    jobs: Iterable[tuple[str, Mapping[str, Any]]], partitions: Mapping[str, list[Node]]
+    jobs: Iterable[tuple[str, Mapping[str, Any]]],
+    partitions: Mapping[str, list[Node]],
+    accounts: set[str] | None = None,
 ) -> None:
     """Raise :class:`UserError` when a job's account, partition or size cannot be had.
 
-    ``jobs`` holds (rule, resources with ``_cores``) of what is to be submitted.
+    ``jobs`` holds (rule, resources with ``_cores``) of what is to be submitted, ``accounts`` what
+    may be charged where that is known.
     """
     for rule, resources in jobs:
         for name in ("slurm_account", "slurm_partition"):
@@ -63,6 +78,12 @@ def check_jobs(
                     f"{name} of rule {rule} is still {resources[name]}:"
                     " set it in the profile (slurm/profile.yaml)"
                 )
+        account = resources.get("slurm_account")
+        if accounts and account is not None and str(account) not in accounts:
+            raise UserError(
+                f"slurm_account of rule {rule} is {account!r}; sacctmgr lets you charge"
+                f" {', '.join(sorted(accounts))}. Set it in the profile (slurm/profile.yaml)"
+            )
         partition = resources.get("slurm_partition")
         if partition is None:
             continue
@@ -91,6 +112,50 @@ def _check_size(rule: str, resources: Mapping[str, Any], partition: str, nodes: 
                 f"rule {rule} asks for {name} {wanted} on a node; partition {partition} has at"
                 f" most {most:.0f}. Choose another partition or set-resources in the profile"
             )
+
+
+def take_over(jobs: set[str], folder: str, files: list[str], patience: float = 180) -> list[str]:
+    """Cancel what an earlier snakemake left in the queue and is about to be submitted again.
+
+    A snakemake that was killed leaves its jobs behind, and the next one knows nothing of them: a
+    second writer would start beside the first. A job is one of these when its comment names the
+    rule and wildcards of one of ``jobs`` (as the plugin writes it), it was submitted from
+    ``folder``, and its script names the same study ``files``. Trainers save their state when they
+    are cancelled, so that nothing is lost. Returns the jobs' numbers once all of them have ended;
+    :class:`UserError` if they have not after ``patience`` seconds.
+    """
+    found = [number for number in _queued(jobs, folder) if _same_study(number, files)]
+    if not found:
+        return []
+    subprocess.run(["scancel", *found], capture_output=True)
+    deadline = time.monotonic() + patience
+    while left := sorted(set(found) & set(_queued(jobs, folder))):
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"jobs {', '.join(left)} of an earlier snakemake did not end within"
+                f" {patience:.0f} s of scancel; see 'scontrol show job', then start again"
+            )
+        time.sleep(1)
+    return found
+
+
+def _queued(jobs: set[str], folder: str) -> list[str]:
+    """Numbers of this user's jobs in the queue with one of these comments and that folder."""
+    command = ["squeue", "--noheader", "--user", getpass.getuser(), "--format=%i|%Z|%k"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    rows = [line.split("|", 2) for line in done.stdout.splitlines() if line.count("|") >= 2]
+    return [number for number, place, comment in rows if place == folder and comment in jobs]
+
+
+def _same_study(number: str, files: list[str]) -> bool:
+    """Whether a job's script runs a study from these files (none: from config.yaml)."""
+    command = ["scontrol", "write", "batch_script", number, "-"]
+    text = subprocess.run(command, capture_output=True, text=True).stdout
+    named = re.search(r"--configfiles? (.*?)(?= --|$)", text)
+    words = named[1].replace("'", "").split() if named else []
+    return sorted(word.rpartition("/")[2] for word in words) == sorted(
+        file.rpartition("/")[2] for file in files
+    )
 
 
 def _minutes(limit: str) -> float | None:

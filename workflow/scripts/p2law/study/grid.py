@@ -1,6 +1,7 @@
 """A study expanded: its models, variants, runs and budgets, and where their results lie."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,9 @@ from p2law.checkpoints import gguf
 from p2law.errors import UserError, within
 from p2law.manifest import NAME
 from p2law.pruning import shapes
+from p2law.pruning.architectures import architecture_of
 from p2law.study import inputs, schema
+from p2law.study.model_config import check_config
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,24 @@ class Study:
     def __init__(
         self, config: Mapping[str, Any], origin: str, root: Path = Path("results")
     ) -> None:
-        self.config = dict(config)
+        self.config, self.origin = dict(config), origin
         self.settings = settings = schema.read(config, origin)
         self.name = settings.study
         self.root = Path(root) / settings.study
-        self.models = {model.name: model for model in self._models()}
-        self.variants = {
-            (v.model, v.method, v.asked): v for m in self.models.values() for v in self._variants(m)
-        }
+        try:
+            self.models = {model.name: model for model in self._models()}
+            variants = [v for model in self.models.values() for v in self._variants(model)]
+        except UserError as error:
+            raise UserError(f"{origin}: {error}") from None
+        self.variants = {(v.model, v.method, v.asked): v for v in variants}
         self.runs = {(run.variant.model, run.name): run for run in self._runs()}
+        # Asked for once a group: a study of thousands of runs must not be searched each time.
+        self._group_variants: dict[tuple[str, str], list[Variant]] = defaultdict(list)
+        self._group_runs: dict[tuple[str, str], list[Run]] = defaultdict(list)
+        for variant in self.variants.values():
+            self._group_variants[variant.model, variant.method].append(variant)
+        for run in self.runs.values():
+            self._group_runs[run.variant.model, run.variant.method].append(run)
 
     @property
     def budgets(self) -> list[int]:
@@ -86,10 +98,10 @@ class Study:
         return section.budgets if section else []
 
     @property
-    def schedules(self) -> tuple[str, ...]:
-        """Learning-rate schedules of the runs, the law's first; none without post-training."""
+    def schedules(self) -> list[str]:
+        """Schedules that every variant is trained under, the laws' first."""
         section = self.settings.posttrain
-        return section.schedules if section else ()
+        return section.schedules if section else []
 
     def _models(self) -> Iterator[Model]:
         seen: dict[str, str] = {}
@@ -120,17 +132,21 @@ class Study:
                 **settings.config,
             }
             with within(f"families.{family}.models.{name}.config"):
+                architecture_of(config)
+                check_config(config)
                 return shapes.loadable(config)
         if settings.source == "gguf":
             with within(f"families.{family}.models.{name}"):
                 return {**section.config, **gguf.config(gguf.find(settings.model_dump()))}
-        path = Path(settings.shape) if settings.source == "hub" else _config_of(settings.path)
+        key = "shape" if settings.source == "hub" else "path"
+        path = Path(getattr(settings, key)) / ("config.json" if key == "path" else "")
         try:
             return {**section.config, **json.loads(path.read_text())}
         except FileNotFoundError:
-            raise UserError(f"families.{family}.models.{name}: {path} does not exist") from None
+            fault = "does not exist"
         except json.JSONDecodeError as error:
-            raise UserError(f"families.{family}.models.{name}: {path}: {error}") from None
+            fault = f"is not JSON: {error}"
+        raise UserError(f"families.{family}.models.{name}.{key}: {path} {fault}")
 
     def _variants(self, model: Model) -> Iterator[Variant]:
         for method, settings in self.settings.methods.items():
@@ -141,20 +157,20 @@ class Study:
 
     def _runs(self) -> Iterator[Run]:
         section = self.settings.posttrain
-        seeds = section.seeds if section else []
-        for variant, schedule, seed in product(self.variants.values(), self.schedules, seeds):
+        grid = product(self.variants.values(), self.schedules, section.seeds if section else [])
+        for variant, schedule, seed in grid:
             name = variant.name
             name += "" if schedule == self.schedules[0] else f"-{schedule}"
-            name += "" if seed == seeds[0] else f"-seed{seed}"
+            name += "" if seed == section.seeds[0] else f"-seed{seed}"
             yield Run(variant, seed, schedule, name)
+
+    def group_variants(self, model: str, method: str) -> list[Variant]:
+        """The variants of one model and method, by rising rate; [] for another name."""
+        return self._group_variants.get((model, method), [])
 
     def group_runs(self, model: str, method: str) -> list[Run]:
         """The runs of one model and method."""
-        return [
-            run
-            for run in self.runs.values()
-            if (run.variant.model, run.variant.method) == (model, method)
-        ]
+        return self._group_runs.get((model, method), [])
 
     def needs_tokens(self, family: str) -> int:
         """Training tokens that a family's longest training takes without repeating any."""
@@ -177,7 +193,8 @@ class Study:
         return self.root / "pruned" / variant.model / variant.method / variant.asked / NAME
 
     def point_manifest(self, run: Run, budget: int) -> Path:
-        return self.root / "posttrained" / run.variant.model / run.name / f"D{budget}" / NAME
+        # One join, not six: a large study asks for tens of thousands of these.
+        return self.root / f"posttrained/{run.variant.model}/{run.name}/D{budget}/{NAME}"
 
     def evaluated_manifest(self, model: str, group: str) -> Path:
         return self.root / "evaluated" / model / group / NAME
@@ -185,9 +202,3 @@ class Study:
     def stage_manifest(self, stage: str) -> Path:
         """The manifest of a stage that a study has one of: tables, law, figures."""
         return self.root / stage / NAME
-
-
-def _config_of(folder: str) -> Path:
-    if not Path(folder).is_dir():
-        raise UserError(f"{folder}: no such folder of a base checkpoint")
-    return Path(folder) / "config.json"

@@ -5,6 +5,7 @@
 """
 
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -16,10 +17,35 @@ from p2law.study.inputs import Corpus, Family
 from p2law.study.methods import Method
 from p2law.study.section import Count, Name, Real, Section, Share, number
 
+RESERVED = {
+    "base": "evaluated/<model>/base holds the unpruned model's loss",
+    "all": "laws of all methods in one are called so",
+}
+"""What no method may be called, and why."""
+
 
 def _flag(value: Any) -> Any:
     """Snakemake hands ``--config partial=true`` on as text."""
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+def _delta(value: Any) -> Any:
+    """A union's own message would show both its branches; this one says what is meant."""
+    value = number(value)
+    if value == "noise" or (isinstance(value, int | float) and 0 < value < math.inf):
+        return value
+    raise ValueError('must be a number above 0, or "noise"')
+
+
+def _above_zero(value: Any) -> Any:
+    """Unions of a number and something else: their own message would show every branch."""
+    value = number(value)
+    if isinstance(value, dict) or (isinstance(value, int | float) and 0 < value < math.inf):
+        return value
+    raise ValueError("must be a number above 0")
+
+
+Rate = Annotated[float, BeforeValidator(_above_zero)]
 
 
 class Train(Section):
@@ -45,7 +71,6 @@ class Train(Section):
 
 
 Schedule = Literal["wsd", "cosine", "trajectory"]
-Rate = Annotated[float, BeforeValidator(number), Field(gt=0)]
 
 
 class Distil(Section):
@@ -65,7 +90,7 @@ class LastLayers(Section):
 class Posttrain(Train):
     """Post-training of every variant: one run a schedule and seed, one point a budget."""
 
-    learning_rate: Rate | dict[Schedule, Rate] = Field(
+    learning_rate: Annotated[Rate | dict[Schedule, Rate], BeforeValidator(_above_zero)] = Field(
         description="peak, or a peak for each schedule: a cosine's best is about twice wsd's"
     )
     schedule: Schedule | list[Schedule] = Field(
@@ -142,20 +167,53 @@ class Law(Section):
         None, min_length=1, description="names of p2law/laws/registry.py; null for all"
     )
     objective: Literal["huber", "least_squares", "lad"] = "huber"
-    delta: Real | Literal["noise"] = Field(1e-3, description="Huber's, on log loss")
+    delta: Annotated[float | Literal["noise"], BeforeValidator(_delta)] = Field(
+        1e-3, description="Huber's, on log loss"
+    )
     bootstrap: Annotated[int, Field(ge=0)] = Field(200, description="run-level replicates")
     identify: Literal["require", "report"] = Field(
         "require", description="refuse a grid that cannot determine the P² law, or only report it"
     )
+
+    @field_validator("forms")
+    @classmethod
+    def _known(cls, forms: list[str] | None) -> list[str] | None:
+        if forms is not None:
+            # Here, since it imports numpy, and most studies name no forms.
+            from p2law.laws import registry
+
+            for name in forms:
+                registry.get(name)
+        return forms
+
+
+class JobOverride(Section):
+    """What one rule's jobs ask for, in place of the formulas; unset values stay computed."""
+
+    gpu: Annotated[int, Field(ge=0)] | None = Field(None, description="GPUs of one job, all nodes")
+    threads: Count | None = Field(None, description="cores of one job on each of its nodes")
+    mem_mb: Count | None = Field(None, description="host memory on each node; a retry adds as much")
+    runtime: Count | None = Field(None, description="minutes; each retry doubles them")
 
 
 class Hardware(Section):
     """What a job may use. Never part of a stage's identity: it does not change the science."""
 
     device: Literal["cpu", "cuda"] = "cpu"
-    gpu: str = Field("H100", description="GPU model assumed by cost")
+    gpu: str = Field("H100", description="GPU model assumed by cost and by the jobs' requests")
     mfu: Share = Field(0.35, description="share of the GPU's peak that cost assumes")
     gflops: Real = Field(40.0, gt=0, description="sustained GFLOP/s of a core that cost assumes")
+    gpus_per_node: Count = Field(8, description="GPUs of a node; a larger job takes whole nodes")
+    cores_per_gpu: Count = Field(8, description="cores that a job asks for beside each GPU")
+    job_hours: Real = Field(
+        12.0,
+        gt=0,
+        description="a training expected to take longer gets more GPUs, up to a node's; jobs ask"
+        " for twice the time",
+    )
+    jobs: dict[Literal["base", "prune", "posttrain", "evaluate"], JobOverride] = Field(
+        {}, description="by rule, what replaces the formulas; the profile's set-resources go before"
+    )
 
 
 class Settings(Section):
@@ -176,6 +234,14 @@ class Settings(Section):
     partial: Annotated[bool, BeforeValidator(_flag)] = Field(
         False, description="tables, law and figures from the finished runs only"
     )
+
+    @field_validator("methods")
+    @classmethod
+    def _free(cls, methods: dict[str, Method]) -> dict[str, Method]:
+        for name in methods:
+            if name in RESERVED:
+                raise ValueError(f"{name!r} is taken ({RESERVED[name]}); choose another name")
+        return methods
 
 
 def read(config: Mapping[str, Any], origin: str) -> Settings:

@@ -22,7 +22,7 @@ def count(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Real = Annotated[float, BeforeValidator(number)]
+Real = Annotated[float, BeforeValidator(number), Field(allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(count), Field(ge=1)]
 Share = Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=NAME)]

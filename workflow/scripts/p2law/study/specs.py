@@ -26,7 +26,7 @@ class Specs:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.settings = study.settings
-        for stage in ("corpus", "base", "variant", "posttrain"):
+        for stage in ("corpus", "base", "variant", "prune", "posttrain", "evaluate", "checkpoints"):
             # Asked for many times a parse: a study does not change, so each is made once.
             setattr(self, stage, cache(getattr(self, stage)))
 
@@ -67,8 +67,7 @@ class Specs:
 
     def prune(self, model: str, method: str) -> dict[str, Any]:
         """Of the prune stage: one method at all its rates."""
-        chosen = [v for v in self.study.variants.values() if (v.model, v.method) == (model, method)]
-        variants = {v.asked: self.variant(v) for v in chosen}
+        variants = {v.asked: self.variant(v) for v in self.study.group_variants(model, method)}
         common = next(iter(variants.values()))
         spec = {
             "method": method,
@@ -104,9 +103,13 @@ class Specs:
 
     def evaluate(self, model: str, group: str) -> dict[str, Any]:
         """Of the evaluate stage: a model's base, or one method's variants and all their points."""
+        keys = {name: key for name, (_, key) in self.checkpoints(model, group).items()}
+        return self.evaluate_spec(model, keys)
+
+    def evaluate_spec(self, model: str, keys: dict[str, str]) -> dict[str, Any]:
+        """Of an evaluation of checkpoints with these keys, by name."""
         section = self.settings.evaluate.model_dump()
         batch_rows = section.pop("batch_rows")
-        keys = {name: key for name, (_, key) in self.checkpoints(model, group).items()}
         spec = {
             **section,
             "split": "validation",
@@ -119,6 +122,10 @@ class Specs:
             "batch_rows": batch_rows,
         }
 
+    def evaluation(self, model: str) -> str:
+        """What a model's losses depend on besides the weights: its rows and how they are read."""
+        return self.evaluate_spec(model, {})["key"]
+
     def checkpoints(self, model: str, group: str) -> dict[str, tuple[Path, str]]:
         """Name -> (manifest, key) of what an evaluation job reads.
 
@@ -128,10 +135,9 @@ class Specs:
         named = {}
         if group == BASE:
             named[BASE] = (self.study.base_manifest(model), self.base(model)["key"])
-        for variant in self.study.variants.values():
-            if (variant.model, variant.method) == (model, group):
-                key = self.variant(variant)["key"]
-                named[f"{variant.asked}/pruned"] = (self.study.variant_manifest(variant), key)
+        for variant in self.study.group_variants(model, group):
+            key = self.variant(variant)["key"]
+            named[f"{variant.asked}/pruned"] = (self.study.variant_manifest(variant), key)
         for run in self.study.group_runs(model, group):
             label = run.name.removeprefix(f"{group}-")
             for budget, key in self.posttrain(run)["budgets"].items():

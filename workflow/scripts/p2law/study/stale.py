@@ -3,14 +3,15 @@
 Snakemake's own record of parameters lies in ``.snakemake/`` and is lost when results are copied
 beside a fresh clone; file times are scrambled by the copy. Manifests travel with the results, so
 staleness is read from them: a stage is stale when its manifest's key is not the study's, or when a
-file that it names is gone or cut.
+file that it names is gone or cut (and not deleted on purpose, see :mod:`p2law.cleaned`).
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from p2law.manifest import missing_files, read_manifest
+from p2law.cleaned import lost_files
+from p2law.manifest import read_manifest
 
 
 def stale(expected: Iterable[tuple[Path, Path, dict[str, Any]]]) -> dict[str, str]:
@@ -32,7 +33,7 @@ def _reason(path: Path, spec: dict[str, Any]) -> str:
     manifest = read_manifest(path)
     if manifest["key"] != spec["key"]:
         return _difference(manifest["spec"], spec) or "what it was made from has changed"
-    lost = missing_files(path, manifest)
+    lost = lost_files(path, manifest)
     return f"{lost[0]} is missing or cut" if lost else ""
 
 

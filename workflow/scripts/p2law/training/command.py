@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of how a run is computed, which is no part of what it is."""
     parser.add_argument("--time-limit", type=float, help="seconds after which to save and stop")
-    parser.add_argument("--processes", type=int, help="processes to train on (one a GPU)")
+    parser.add_argument("--processes", type=int, help="processes on each node (one a GPU)")
     parser.add_argument("--shard", action="store_true", help="split one copy of weights over them")
     parser.add_argument("--compile", action="store_true", help="torch.compile every layer")
     parser.add_argument("--recompute", action="store_true", help="keep no activations in layers")
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace, train: Callable[[float | None, "Means"], None]
     stopped the run with its state saved.
     """
     processes = launch.wanted(args.processes)
-    if processes > 1:
+    if launch.is_needed(processes):
         return launch.run(processes)
 
     from p2law.training import loop, machine, stop

@@ -1,8 +1,9 @@
-"""One script as several processes of one machine, with one exit code.
+"""One script as several processes of one or more machines, with one exit code.
 
 torchrun would do but for its exit code, which is 1 whatever its processes say: the retry code
-must reach Snakemake and Slurm. Where RANK is set already (torchrun, or srun over several
-machines) the script is one of the processes and nothing is launched.
+must reach Snakemake and Slurm. Where RANK is set already (torchrun) the script is one of the
+processes and nothing is launched. Where srun started the script once on each of several nodes,
+each launches its share, and all meet at the node that srun was called on.
 """
 
 import os
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 
 GRACE = 60.0
 """Seconds that the other processes are given to end after one has failed."""
@@ -27,19 +29,52 @@ def wanted(processes: int | None) -> int:
     return processes
 
 
-def run(processes: int) -> int:
-    """Run this script's command line as so many processes; return their common exit code.
+@dataclass(frozen=True)
+class Place:
+    """Where a launcher stands among those of a job: index, their number, the meeting point."""
 
-    Signals are passed on. When one process fails the others are stopped, and its code is
-    returned: no run goes on with a part of its batch missing.
+    node: int
+    nodes: int
+    address: str
+    port: int
+
+
+def place() -> Place:
+    """This launcher's place: the only one, or one of an srun step with one task on each node.
+
+    srun was called on the allocation's first node, which is node 0 of the step; the port follows
+    from the job's number, so that two jobs on a node do not meet.
     """
+    given = {name: os.environ.get(f"SLURM_STEP_NUM_{name}") for name in ("NODES", "TASKS")}
+    nodes = int(given["NODES"] or 1)
+    if nodes > 1 and given["TASKS"] == given["NODES"]:
+        address = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
+        port = 20_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000
+        return Place(int(os.environ["SLURM_NODEID"]), nodes, address, port)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return Place(0, 1, "127.0.0.1", free.getsockname()[1])
+
+
+def is_needed(processes: int) -> bool:
+    """Whether a job of so many processes a node is more than this process."""
+    return "RANK" not in os.environ and (processes > 1 or place().nodes > 1)
+
+
+def run(processes: int) -> int:
+    """Run this script's command line as so many processes here; return their common exit code.
+
+    Signals are passed on. When one process fails the others are stopped, and its code is
+    returned: no run goes on with a part of its batch missing. (Over several nodes srun's
+    ``--kill-on-bad-exit`` stops the other launchers.)
+    """
+    here = place()
     children = []
-    for rank in range(processes):
-        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
-        ranks |= {"LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for local in range(processes):
+        rank, world = here.node * processes + local, here.nodes * processes
+        ranks = {"RANK": rank, "LOCAL_RANK": local, "WORLD_SIZE": world}
+        ranks |= {"LOCAL_WORLD_SIZE": processes, "NODE_RANK": here.node}
+        ranks |= {"MASTER_ADDR": here.address, "MASTER_PORT": here.port}
         environment = {**os.environ, **{name: str(value) for name, value in ranks.items()}}
         children.append(subprocess.Popen([sys.executable, *sys.argv], env=environment))
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):

@@ -8,7 +8,7 @@ does, before it starts a job) is given its manifest back where its files still a
 from collections.abc import Mapping
 from pathlib import Path
 
-from p2law import manifest
+from p2law import cleaned, manifest
 
 
 def settled(folder: Path, record: Path, key: str, inputs: Mapping[str, Path]) -> bool:
@@ -41,8 +41,14 @@ def manifest_inputs(inputs: Mapping[str, Path]) -> dict[str, dict[str, str]]:
 
 
 def _intact(folder: Path, found: Mapping[str, dict]) -> bool:
-    """Whether every file of a point is there with the bytes that its manifest records."""
-    return not manifest.missing_files(folder / manifest.NAME, found) and all(
+    """Whether every file of a point is there with the bytes that its manifest records.
+
+    Files that were deleted on purpose are not asked for (see :mod:`p2law.cleaned`).
+    """
+    path = folder / manifest.NAME
+    gone = cleaned.read(path)["files"]
+    return not cleaned.lost_files(path, found) and all(
         manifest.sha256_file(folder / name) == record["sha256"]
         for name, record in found["files"].items()
+        if name not in gone
     )
