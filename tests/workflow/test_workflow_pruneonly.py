@@ -72,9 +72,7 @@ def test_a_gguf_checkpoint_is_pruned_ranked_and_reported(clean, gguf_file):
     clean.run(study=STUDY)
     results = clean.folder / "results" / "pruned"
     table = pd.read_csv(results / "tables/oneshot.csv")
-    assert list(table["variant"]) == [
-        *("depth-0.15", "sparse24-0.5", "narrow-0.2", "narrow-0.3"),
-    ]
+    assert set(table["variant"]) == {"depth-0.15", "narrow-0.2", "narrow-0.3", "sparse24-0.5"}
     numbers = ["N0", "N", "rate", "L0", "Lp", "damage", "damage_se", "seconds"]
     assert table[numbers].notna().all().all()
     assert (table["N"] == (table["N0"] * (1 - table["rate"])).round()).all()
