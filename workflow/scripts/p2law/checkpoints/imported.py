@@ -19,6 +19,8 @@ from p2law.errors import UserError
 
 TOKENIZER_PATTERNS = ("tokenizer*", "special_tokens_map.json", "vocab.json", "vocab.txt")
 TOKENIZER_PATTERNS += ("merges.txt", "added_tokens.json", "chat_template*", "*.model")
+PRUNED = ("masks.safetensors", "kept.safetensors")
+"""Files that lie beside a pruned checkpoint only."""
 CONFIGS = (files.CONFIG, "generation_config.json")
 
 
@@ -49,11 +51,20 @@ def wanted(names: Iterable[str], shards: Iterable[str]) -> list[str]:
 def _from_folder(spec: Mapping[str, Any], stage: Path) -> None:
     folder = Path(spec["path"]).expanduser()
     files.check_folder(folder)
+    refuse_pruned(folder)
     if (folder / manifest.NAME).exists():
         manifest.verify_files(folder / manifest.NAME)
     present = [file.name for file in folder.iterdir() if file.is_file()]
     for name in wanted(present, files.shards(folder)):
         shutil.copyfile(folder / name, stage / name)
+
+
+def refuse_pruned(folder: Path) -> None:
+    """Refuse a checkpoint that this workflow made by pruning: rates would count from there."""
+    record = folder / manifest.NAME
+    stage = manifest.read_manifest(record)["stage"] if record.exists() else None
+    if stage in ("prune", "posttrain") or any((folder / name).exists() for name in PRUNED):
+        raise UserError(f"{folder}: this checkpoint was pruned already; name a base model")
 
 
 def pinned(spec: Mapping[str, Any]) -> str:
