@@ -9,7 +9,7 @@ What to buy with a budget is :mod:`p2law.laws.buy`.
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,8 @@ class Variant:
 
     ``N0`` and ``N`` in parameters before and after pruning, ``trained`` those that a training step
     computes (N0 where zeros stay in place), ``rho`` the rate, losses in nats per token; ``run`` is
-    the study's run of this variant, if it has one.
+    the study's run of this variant, if it has one; ``note`` what its numbers rest on, if not on
+    measurement.
     """
 
     family: str
@@ -56,10 +57,27 @@ class Variant:
     rho: float | None = None
     Lp: float | None = None
     run: str = ""
+    note: str = ""
 
     def measured(self) -> dict[str, Any]:
         """Its fields that a law may read."""
         return {k: v for k, v in asdict(self).items() if v is not None}
+
+    def at_rate(self, rho: float, known: "list[Variant]") -> "Variant":
+        """The same model and method at another rate, Lp between those of the rates ``known``.
+
+        Straight in log damage against log rate; None outside the measured rates.
+        """
+        near = sorted((v for v in known if v.Lp is not None), key=lambda v: v.rho)
+        moved = replace(self, rho=rho, N=self.N0 * (1 - rho), Lp=None, run="")
+        moved = replace(moved, trained=self.N0 if self.trained == self.N0 else moved.N)
+        if len(near) < 2 or not near[0].rho <= rho <= near[-1].rho:
+            return moved
+        damage = np.interp(
+            math.log(rho), [math.log(v.rho) for v in near],
+            [math.log(v.Lp - v.L0) for v in near],
+        )  # fmt: skip
+        return replace(moved, Lp=self.L0 + math.exp(damage), note="Lp interpolated between rates")
 
 
 @dataclass(frozen=True)
@@ -159,6 +177,8 @@ class Laws:
         """How far the held-out tests let one trust this law for this variant."""
         unseen = fit["method"] != variant.method
         basis = "method never post-trained: law over all methods" if unseen else "method's own law"
+        if variant.note and "Lp" in columns_needed(registry.get(fit["form"])):
+            basis = f"{basis}; {variant.note}"
         errors = []
         for split in ("leave-one-method",) if unseen else ORDERED:
             rows = [
