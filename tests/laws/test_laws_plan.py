@@ -172,6 +172,14 @@ def test_a_rate_between_the_measured_ones_takes_its_damage_from_them(laws):
     assert low.at_rate(0.9, known).Lp is None
 
 
+def test_a_law_of_one_rate_does_not_answer_for_another(laws):
+    sparse = next(v for v in variants_of(laws.table) if v.method == "sparse")
+    assert laws.fit(sparse, "p2")["method"] == "sparse"
+    other = sparse.at_rate(0.2, [sparse])
+    assert laws.fit(other, "p2")["method"] == "all"
+    assert "cannot tell" in answer(laws, other, {"residual": 0.01}, 1e15)[0].trust
+
+
 def test_masked_methods_train_at_the_unpruned_cost(laws):
     dense, kept = (
         next(v for v in variants_of(laws.table, masked) if v.method == "sparse")

@@ -20,7 +20,7 @@ from p2law.errors import UserError
 from p2law.laws import registry
 from p2law.laws.answers import Curve, curve, for_marginal, for_residual, for_target
 from p2law.laws.forms import columns_needed
-from p2law.laws.intervals import total_widths
+from p2law.laws.intervals import new_in, total_widths
 from p2law.laws.splits import ORDERED
 from p2law.laws.table import read_table
 
@@ -124,15 +124,26 @@ class Laws:
         return cls(found, pd.read_parquet(Path(law) / "draws.parquet"), read_table(losses))
 
     def fit(self, variant: Variant, form: str) -> dict[str, Any] | None:
-        """The law to use: the method's own, else the one over all methods; None if none serves."""
+        """The law to use: the method's own, else the one over all methods; None if none serves.
+
+        A fit that had to leave a constant out (one rate, one size) serves only where it was made.
+        """
         if not set(columns_needed(registry.get(form))) - {"D"} <= set(variant.measured()):
             return None
         for method in (variant.method, "all"):
             for fit in self.law["fits"]:
                 same = fit["family"] == variant.family and fit["method"] == method
-                if same and fit["form"] == form and fit["converged"]:
+                same = same and fit["form"] == form and fit["converged"]
+                if same and self._serves(fit, variant):
                     return fit
         return None
+
+    def _serves(self, fit: Mapping[str, Any], variant: Variant) -> bool:
+        if set(registry.get(fit["form"]).constants) <= set(fit["constants"]):
+            return True
+        row = pd.DataFrame([{**variant.measured(), "D": self.budgets[0]}])
+        new = new_in(self.fitted_rows(fit), row)
+        return not (new["rate"] | new["size"]).any()
 
     def fitted_rows(self, fit: Mapping[str, Any]) -> pd.DataFrame:
         """The rows of the loss table that a fit has seen."""
@@ -176,7 +187,11 @@ class Laws:
     def trust(self, variant: Variant, fit: Mapping[str, Any]) -> str:
         """How far the held-out tests let one trust this law for this variant."""
         unseen = fit["method"] != variant.method
-        basis = "method never post-trained: law over all methods" if unseen else "method's own law"
+        basis = "method's own law"
+        if unseen:
+            seen = "method" in self.table and variant.method in set(self.table["method"])
+            why = "its own law cannot tell" if seen else "method never post-trained"
+            basis = f"{why}: law over all methods"
         if variant.note and "Lp" in columns_needed(registry.get(fit["form"])):
             basis = f"{basis}; {variant.note}"
         errors = []
