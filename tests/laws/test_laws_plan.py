@@ -160,6 +160,26 @@ def test_a_method_never_trained_is_answered_from_its_one_shot_loss(laws):
     assert laws.fit(unseen, "p2") is None  # no rate given
 
 
+def test_a_rate_between_the_measured_ones_takes_its_damage_from_them(laws):
+    known = [v for v in variants_of(laws.table) if (v.model, v.method) == ("m0", "depth")]
+    low, high = known[0], known[1]
+    middle = (low.rho * high.rho) ** 0.5
+    moved = low.at_rate(middle, known)
+    expected = ((low.Lp - low.L0) * (high.Lp - high.L0)) ** 0.5
+    assert moved.Lp - moved.L0 == pytest.approx(expected) and low.N0 * (1 - middle) == moved.N
+    answers = answer(laws, moved, {"target": low.L0 + 0.2}, 1e15)
+    assert "interpolated" in answers[1].trust and "interpolated" not in answers[0].trust
+    assert low.at_rate(0.9, known).Lp is None
+
+
+def test_a_law_of_one_rate_does_not_answer_for_another(laws):
+    sparse = next(v for v in variants_of(laws.table) if v.method == "sparse")
+    assert laws.fit(sparse, "p2")["method"] == "sparse"
+    other = sparse.at_rate(0.2, [sparse])
+    assert laws.fit(other, "p2")["method"] == "all"
+    assert "cannot tell" in answer(laws, other, {"residual": 0.01}, 1e15)[0].trust
+
+
 def test_masked_methods_train_at_the_unpruned_cost(laws):
     dense, kept = (
         next(v for v in variants_of(laws.table, masked) if v.method == "sparse")

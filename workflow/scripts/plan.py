@@ -7,9 +7,10 @@
     plan.py results/default --flops 1e15 --parameters 400000
 
 The first argument is a study's results folder (with tables/ and law/). Without --model, --method
-and --rate all its variants are answered. A rate that the study lacks is answered by P²; a method
-that was never post-trained from its one-shot loss (--Lp) by the damage law over all methods, with
-how far that law was off on methods it had not seen. --flops ranks the variants by the loss that so
+and --rate all its variants are answered. A rate that the study lacks is answered by P², and
+between measured rates by the damage law too, from an interpolated Lp; a method that was never
+post-trained from its one-shot loss (--Lp) by the damage law over all methods, with how far that law
+was off on methods it had not seen. --flops ranks the variants by the loss that so
 much post-training buys; with --target those that reach it are listed from the cheapest on.
 """
 
@@ -72,7 +73,7 @@ def show(title: str, rows: list[dict]) -> None:
 
     if not rows:
         return
-    hidden = ["family", "run", "N", "trained", "law"]
+    hidden = ["family", "run", "note", "N", "trained", "law"]
     frame = pd.DataFrame(rows).drop(columns=hidden, errors="ignore")
     print(f"{title}\n{frame.to_string(index=False, float_format='{:.4g}'.format)}\n")
 
@@ -177,12 +178,25 @@ def asked(options: argparse.Namespace, known: list) -> list:
         )
     if options.method in methods:
         chosen = [v for v in chosen if v.method == options.method]
-    near = [v for v in chosen if rate is None or abs(v.rho - rate) <= SAME_RATE]
-    if near and trained and options.Lp is None:
-        return near
     if options.Lp is not None and len({v.model for v in chosen}) > 1:
         raise UserError(f"--Lp {options.Lp}: belongs to one model; name it with --model")
+    if trained and options.Lp is None:
+        return chosen if rate is None else [v for g in grouped(chosen) for v in nearest(g, rate)]
     return moved(options, chosen, rate, trained)
+
+
+def grouped(variants: list) -> list[list]:
+    """Variants of one model and method together."""
+    found: dict[tuple, list] = {}
+    for v in variants:
+        found.setdefault((v.family, v.model, v.method), []).append(v)
+    return list(found.values())
+
+
+def nearest(group: list, rate: float) -> list:
+    """The measured variants of that rate, or one moved to it."""
+    near = [v for v in group if abs(v.rho - rate) <= SAME_RATE]
+    return near or [group[0].at_rate(rate, group)]
 
 
 def own_model(options: argparse.Namespace, family: str, rate: float | None):

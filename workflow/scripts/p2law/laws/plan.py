@@ -9,7 +9,7 @@ What to buy with a budget is :mod:`p2law.laws.buy`.
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from p2law.errors import UserError
 from p2law.laws import registry
 from p2law.laws.answers import Curve, curve, for_marginal, for_residual, for_target
 from p2law.laws.forms import columns_needed
-from p2law.laws.intervals import total_widths
+from p2law.laws.intervals import new_in, total_widths
 from p2law.laws.splits import ORDERED
 from p2law.laws.table import read_table
 
@@ -43,7 +43,8 @@ class Variant:
 
     ``N0`` and ``N`` in parameters before and after pruning, ``trained`` those that a training step
     computes (N0 where zeros stay in place), ``rho`` the rate, losses in nats per token; ``run`` is
-    the study's run of this variant, if it has one.
+    the study's run of this variant, if it has one; ``note`` what its numbers rest on, if not on
+    measurement.
     """
 
     family: str
@@ -56,10 +57,27 @@ class Variant:
     rho: float | None = None
     Lp: float | None = None
     run: str = ""
+    note: str = ""
 
     def measured(self) -> dict[str, Any]:
         """Its fields that a law may read."""
         return {k: v for k, v in asdict(self).items() if v is not None}
+
+    def at_rate(self, rho: float, known: "list[Variant]") -> "Variant":
+        """The same model and method at another rate, Lp between those of the rates ``known``.
+
+        Straight in log damage against log rate; None outside the measured rates.
+        """
+        near = sorted((v for v in known if v.Lp is not None), key=lambda v: v.rho)
+        moved = replace(self, rho=rho, N=self.N0 * (1 - rho), Lp=None, run="")
+        moved = replace(moved, trained=self.N0 if self.trained == self.N0 else moved.N)
+        if len(near) < 2 or not near[0].rho <= rho <= near[-1].rho:
+            return moved
+        damage = np.interp(
+            math.log(rho), [math.log(v.rho) for v in near],
+            [math.log(v.Lp - v.L0) for v in near],
+        )  # fmt: skip
+        return replace(moved, Lp=self.L0 + math.exp(damage), note="Lp interpolated between rates")
 
 
 @dataclass(frozen=True)
@@ -106,15 +124,26 @@ class Laws:
         return cls(found, pd.read_parquet(Path(law) / "draws.parquet"), read_table(losses))
 
     def fit(self, variant: Variant, form: str) -> dict[str, Any] | None:
-        """The law to use: the method's own, else the one over all methods; None if none serves."""
+        """The law to use: the method's own, else the one over all methods; None if none serves.
+
+        A fit that had to leave a constant out (one rate, one size) serves only where it was made.
+        """
         if not set(columns_needed(registry.get(form))) - {"D"} <= set(variant.measured()):
             return None
         for method in (variant.method, "all"):
             for fit in self.law["fits"]:
                 same = fit["family"] == variant.family and fit["method"] == method
-                if same and fit["form"] == form and fit["converged"]:
+                same = same and fit["form"] == form and fit["converged"]
+                if same and self._serves(fit, variant):
                     return fit
         return None
+
+    def _serves(self, fit: Mapping[str, Any], variant: Variant) -> bool:
+        if set(registry.get(fit["form"]).constants) <= set(fit["constants"]):
+            return True
+        row = pd.DataFrame([{**variant.measured(), "D": self.budgets[0]}])
+        new = new_in(self.fitted_rows(fit), row)
+        return not (new["rate"] | new["size"]).any()
 
     def fitted_rows(self, fit: Mapping[str, Any]) -> pd.DataFrame:
         """The rows of the loss table that a fit has seen."""
@@ -158,7 +187,13 @@ class Laws:
     def trust(self, variant: Variant, fit: Mapping[str, Any]) -> str:
         """How far the held-out tests let one trust this law for this variant."""
         unseen = fit["method"] != variant.method
-        basis = "method never post-trained: law over all methods" if unseen else "method's own law"
+        basis = "method's own law"
+        if unseen:
+            seen = "method" in self.table and variant.method in set(self.table["method"])
+            why = "its own law cannot tell" if seen else "method never post-trained"
+            basis = f"{why}: law over all methods"
+        if variant.note and "Lp" in columns_needed(registry.get(fit["form"])):
+            basis = f"{basis}; {variant.note}"
         errors = []
         for split in ("leave-one-method",) if unseen else ORDERED:
             rows = [
