@@ -86,7 +86,7 @@ def measure(size: str, folder: Path) -> dict[str, float]:
     return {
         "parameters": run["results"]["N0"],
         "measured": run["provenance"]["peak_memory_bytes"],
-        "predicted": costs.train_bytes(config, shapes.parameters(config), batch, ROWS),
+        "predicted": costs.train_bytes(config, shapes.parameters(config), batch),
     }
 
 

@@ -26,11 +26,7 @@ def evaluate(
     from safetensors.numpy import save_file
 
     started = time.time()
-    manifests = {name: _checked(spec, name, path) for name, path in checkpoints.items()}
-    if set(manifests) != set(spec["checkpoints"]):
-        raise UserError(
-            f"--checkpoint: {sorted(manifests)}; the spec names {sorted(spec['checkpoints'])}"
-        )
+    manifests = check_checkpoints(spec, checkpoints)
     packed = Packed(corpus.parent)
     if packed.sequence_length != spec["sequence_length"]:
         raise UserError(
@@ -71,12 +67,21 @@ def evaluate(
     )
 
 
-def _checked(spec: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
-    """A checkpoint's manifest, whose key is the one that the spec names."""
-    found = manifest.read_manifest(path)
-    wanted = spec["checkpoints"].get(name)
-    if found["key"] != wanted:
-        raise UserError(f"{path}: its key is {found['key']}; the spec wants {wanted} for {name}")
+def check_checkpoints(
+    spec: Mapping[str, Any], checkpoints: Mapping[str, Path]
+) -> dict[str, dict[str, Any]]:
+    """The checkpoints' manifests by name; their names and keys must be those of the spec."""
+    if set(checkpoints) != set(spec["checkpoints"]):
+        raise UserError(
+            f"--checkpoint: {sorted(checkpoints)}; the spec names {sorted(spec['checkpoints'])}"
+        )
+    found = {name: manifest.read_manifest(path) for name, path in checkpoints.items()}
+    for name, wanted in spec["checkpoints"].items():
+        key = found[name]["key"]
+        if key != wanted:
+            raise UserError(
+                f"{checkpoints[name]}: its key is {key}; the spec wants {wanted} for {name}"
+            )
     return found
 
 

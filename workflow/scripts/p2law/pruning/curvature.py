@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 
 from p2law.errors import UserError
+from p2law.pruning.store import finite
 
 log = logging.getLogger(__name__)
 MOST_DAMP = 1.0
@@ -39,7 +40,7 @@ class Curvature:
     """
 
     def __init__(self, hessian: torch.Tensor, damp: float, where: str) -> None:
-        if not torch.isfinite(hessian).all():
+        if not finite(hessian):
             raise UserError(f"{where}: its inputs on the calibration windows are too large (X^T X)")
         self.H = hessian.clone()
         diagonal = self.H.diagonal()
@@ -82,4 +83,4 @@ class Curvature:
 
     def loss(self, change: torch.Tensor) -> torch.Tensor:
         """1/2 d H d^T of every row d of ``change [out, in]``: fp64 ``[out]``, damping included."""
-        return ((change @ self.H).double() * change.double()).sum(dim=1) / 2
+        return ((change @ self.H) * change).sum(dim=1, dtype=torch.float64) / 2
