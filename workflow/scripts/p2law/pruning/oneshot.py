@@ -138,8 +138,8 @@ def _pass_on(source: Source, i: int, block: nn.Module, states: States, dense: St
     def see(batch: int, _: torch.Tensor, y: torch.Tensor) -> None:
         nonlocal lost, whole
         before = dense[batch].to(y.device)
-        lost += float((y - before).double().square().sum())
-        whole += float(before.double().square().sum())
+        lost += float((y - before).square().sum(dtype=torch.float64))
+        whole += float(before.square().sum(dtype=torch.float64))
 
     source.through(block, i, states, states, see)
     return lost / whole
