@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from p2law.costs import Costs, forward_flops, trained_tokens
+from p2law.costs import Costs, forward_flops, train_bytes, trained_tokens
 from p2law.errors import UserError
 from p2law.pruning import shapes
 from p2law.study.grid import Study
@@ -89,6 +89,36 @@ def test_what_a_recipe_adds_and_leaves_out(tiny):
     assert tied == pytest.approx(2 * forward + half + head)
     free = flops(layers={"last": 2, "head": False})[0]
     assert free == pytest.approx(forward + head + 2 * half)
+
+
+def test_memory_of_a_training_run(tiny):
+    """By hand for tiny-24 (hidden 24, FFN 64, 4 layers, 512 tokens); sizes: benchmarks/."""
+
+    def memory(**posttrain):
+        study = Study(tiny | {"posttrain": tiny["posttrain"] | posttrain}, "x")
+        return Costs(study).train_memory("tiny-24"), study.models["tiny-24"].parameters["total"]
+
+    kept = 4 * (6.5 * (10 * 24 + 4 * 64) + 2.7 * 512)
+    base, size = memory()  # the base's batch of 1,024 tokens is the larger
+    assert base == pytest.approx(420e6 + 16 * size + 1024 * kept)
+    larger, _ = memory(batch_tokens=2048, warmup_tokens=2048, budgets=[4096, 8192])
+    assert larger == pytest.approx(420e6 + (16 + 4) * size + 2048 * kept)  # the masks of 2:4
+    several, _ = memory(
+        batch_tokens=2048, warmup_tokens=2048, budgets=[4096, 8192], schedule=["wsd", "cosine"]
+    )
+    assert several - larger == pytest.approx(4 * size)
+    taught, _ = memory(
+        batch_tokens=2048, warmup_tokens=2048, budgets=[4096, 8192], distil={"weight": 1}
+    )
+    assert taught - larger == pytest.approx(4 * size + 2048 * 4 * 8 * 512)
+
+
+def test_a_large_vocabulary_is_never_held_as_logits():
+    chunked, plain = (CONFIG | {"vocab_size": n} for n in (40_000, 30_000))
+    kept = train_bytes(chunked, {"total": 0}, 64) - train_bytes(chunked, {"total": 0}, 0)
+    assert kept == pytest.approx(64 * 4 * 5.5 * (160 + 160))
+    kept = train_bytes(plain, {"total": 0}, 64) - train_bytes(plain, {"total": 0}, 0)
+    assert kept == pytest.approx(64 * 4 * (5.5 * (160 + 160) + 2.7 * 30_000))
 
 
 def test_unknown_gpu_is_refused(tiny):

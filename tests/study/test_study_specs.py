@@ -75,6 +75,19 @@ def test_only_what_an_edit_touches_changes(tiny, edit, differ):
     assert stages_that_differ(keys(tiny), keys(edited(tiny, edit))) == differ
 
 
+def test_downstream_tasks_are_a_stage_of_their_own(tiny, tmp_path):
+    """Asked for, they change no other key; their definitions count by content."""
+    (tmp_path / "task.yaml").write_text("task: a")
+    section = {"add_bos_token": False, "tasks": ["a"], "include": str(tmp_path)}
+    with_tasks = edited(tiny, ("downstream", section))
+    before, after = keys(tiny), keys(with_tasks)
+    assert stages_that_differ(before, after) == set()
+    added = {path for path in after if path not in before}
+    assert {path.split("/")[2] for path in added} == {"downstream"}
+    (tmp_path / "task.yaml").write_text("task: b")
+    assert stages_that_differ(after, keys(with_tasks)) == {"downstream"}
+
+
 def test_an_added_rate_keeps_the_variants_that_were_there(tiny):
     after = keys(edited(tiny, ("methods", "depth", "rates", [0.15, 0.3, 0.48])))
     before = keys(tiny)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from p2law import training
 from p2law.checkpoints import io
 from p2law.training import losses, recipe
 
@@ -67,7 +68,7 @@ def test_the_chunked_head_is_the_plain_one(config, monkeypatch):
     rows = torch.randint(64, (4, 17), generator=torch.Generator().manual_seed(1))
     found = []
     for limit in (10, 1000):
-        monkeypatch.setattr(losses, "CHUNKED", limit)
+        monkeypatch.setattr(training, "CHUNKED", limit)
         objective = losses.Objective(io.fresh(config, seed=0).train())
         assert objective.chunked == (limit == 10)
         loss = objective(rows)

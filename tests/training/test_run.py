@@ -121,6 +121,13 @@ def test_resumes_in_another_process(tmp_path, corpus, pruned, spec):
     assert "SIGTERM" in message
     subprocess.run([*command, str(tmp_path / "cut")], check=True, capture_output=True)
     assert weights(tmp_path / "cut", 120) == weights(tmp_path / "whole", 120)
+    assert (
+        results(tmp_path / "cut", 120)["last_losses"]
+        == results(tmp_path / "whole", 120)["last_losses"]
+    )
+    # The fork's state holds the moments beside the weights.
+    fork = Path("state") / "k" / "forks" / "step-000000090" / state.TENSORS
+    assert (tmp_path / "cut" / fork).read_bytes() == (tmp_path / "whole" / fork).read_bytes()
 
 
 def test_a_branch_is_a_straight_run_of_its_length(tmp_path, corpus, pruned, spec):

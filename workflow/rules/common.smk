@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from p2law.costs import Costs
 from p2law.errors import UserError
+from p2law.evaluation.downstream import require as require_lm_eval
 from p2law.jobs import STARTING, Jobs
 from p2law.manifest import canonical
 from p2law.study.checks import check_study
@@ -220,6 +221,19 @@ def evaluate_input(wildcards):
         paths = [p for p in paths if "pruned" not in p.parts]
         paths.append(STUDY.pruned_manifest(model, group))
     return [upstream(path) for path in paths]
+
+
+def downstream_input(wildcards):
+    """Every group's scores; refused before a job starts where lm-eval or the section is missing."""
+    if STUDY.settings.downstream is None:
+        raise WorkflowError(
+            f"{ORIGIN}: downstream: missing; it says which tasks to run"
+        )
+    try:
+        require_lm_eval()
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    return [upstream(STUDY.downstream_manifest(*pair)) for pair in SPECS.groups()]
 
 
 def results_law(wildcards):

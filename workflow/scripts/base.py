@@ -9,8 +9,13 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from p2law import errors
+from p2law.training import command
+
+if TYPE_CHECKING:
+    from p2law.training.loop import Means
 
 
 def main() -> int:
@@ -19,12 +24,7 @@ def main() -> int:
     parser.add_argument("--spec", type=json.loads, required=True, help="the model's spec, JSON")
     parser.add_argument("--corpus", type=Path, help="manifest of the corpus, to train on")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
-    parser.add_argument("--time-limit", type=float, help="seconds after which to save and stop")
-    parser.add_argument("--processes", type=int, help="processes on each node (one a GPU)")
-    parser.add_argument("--shard", action="store_true", help="split one copy of weights over them")
-    parser.add_argument("--compile", action="store_true", help="torch.compile every layer")
-    parser.add_argument("--recompute", action="store_true", help="keep no activations in layers")
-    parser.add_argument("--micro-rows", type=int, help="rows of one forward and backward pass")
+    command.add_options(parser)
     args = parser.parse_args()
 
     if args.spec["source"] != "pretrain":
@@ -33,22 +33,12 @@ def main() -> int:
     if args.corpus is None:
         raise errors.UserError("--corpus: missing; a model is trained on a corpus")
 
-    from p2law.training import launch
+    def train(limit: float | None, means: "Means") -> None:
+        from p2law.training import pretrain
 
-    processes = launch.wanted(args.processes)
-    if launch.is_needed(processes):
-        return launch.run(processes)
+        pretrain.pretrain(args.spec, args.corpus, args.out, limit, means)
 
-    from p2law.training import loop, machine, pretrain, stop
-
-    machine.settle()
-    means = loop.Means(args.shard, args.compile, args.recompute, args.micro_rows)
-    try:
-        pretrain.pretrain(args.spec, args.corpus, args.out, args.time_limit, means)
-    except stop.Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        return stop.RETRY
-    return 0
+    return command.run(args, train)
 
 
 def fetch(spec: dict, out: Path) -> None:

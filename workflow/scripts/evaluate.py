@@ -30,13 +30,17 @@ def main() -> None:
         help="a checkpoint to evaluate; repeat for more",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument(
+        "--downstream", action="store_true", help="tasks by lm-eval instead of the held-out loss"
+    )
     args = parser.parse_args()
 
-    from p2law.evaluation import evaluate
+    from p2law.evaluation import downstream, evaluate
     from p2law.training import machine
 
     machine.settle()
-    evaluate.evaluate(args.spec, args.corpus, dict(args.checkpoint), args.out)
+    stage = downstream.score if args.downstream else evaluate.evaluate
+    stage(args.spec, args.corpus, dict(args.checkpoint), args.out)
 
 
 if __name__ == "__main__":

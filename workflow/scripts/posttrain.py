@@ -8,8 +8,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from p2law import errors
+from p2law.training import command
+
+if TYPE_CHECKING:
+    from p2law.training.loop import Means
 
 
 def main() -> int:
@@ -20,32 +25,15 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, required=True, help="manifest of the corpus")
     parser.add_argument("--teacher", type=Path, help="manifest of the model to distil from")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--time-limit", type=float, help="seconds after which to save and stop")
-    parser.add_argument("--processes", type=int, help="processes on each node (one a GPU)")
-    parser.add_argument("--shard", action="store_true", help="split one copy of weights over them")
-    parser.add_argument("--compile", action="store_true", help="torch.compile every layer")
-    parser.add_argument("--recompute", action="store_true", help="keep no activations in layers")
-    parser.add_argument("--micro-rows", type=int, help="rows of one forward and backward pass")
+    command.add_options(parser)
     args = parser.parse_args()
 
-    from p2law.training import launch
+    def train(limit: float | None, means: "Means") -> None:
+        from p2law.training import run
 
-    processes = launch.wanted(args.processes)
-    if launch.is_needed(processes):
-        return launch.run(processes)
+        run.posttrain(args.spec, args.pruned, args.corpus, args.out, limit, means, args.teacher)
 
-    from p2law.training import loop, machine, run, stop
-
-    machine.settle()
-    means = loop.Means(args.shard, args.compile, args.recompute, args.micro_rows)
-    try:
-        run.posttrain(
-            args.spec, args.pruned, args.corpus, args.out, args.time_limit, means, args.teacher
-        )
-    except stop.Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        return stop.RETRY
-    return 0
+    return command.run(args, train)
 
 
 if __name__ == "__main__":

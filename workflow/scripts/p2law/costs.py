@@ -12,6 +12,7 @@ from typing import Any
 from p2law.errors import UserError
 from p2law.pruning import shapes
 from p2law.study.grid import Run, Study
+from p2law.training import chunked_head
 
 PEAK_FLOPS = {
     "A40": 149.7e12,
@@ -29,7 +30,7 @@ GPU_GIB = {"A40": 45, "L40S": 45, "A100": 80, "H100": 80, "H200": 141, "B200": 1
 STARTUP_SECONDS = 5.0
 """A process that imports torch and a transformers model class, measured on a 2-core machine."""
 
-PROCESS_BYTES = 450e6
+PROCESS_BYTES = 420e6
 """Resident memory of such a process before it loads a model, measured on Linux x86-64."""
 
 TRAIN_BYTES = 16
@@ -70,6 +71,21 @@ def trained_tokens(schedule: str, budgets: list[int], decay: float) -> float:
     if schedule == "trajectory":
         return float(budgets[-1])
     return (1 - decay) * budgets[-1] + decay * sum(budgets)
+
+
+def train_bytes(config: Mapping[str, Any], counts: Mapping[str, int], batch_tokens: int) -> float:
+    """Peak resident bytes of one process that trains a model in fp32 on a CPU.
+
+    Beside the process: 16 bytes a parameter, and what a step keeps of each token until the
+    backward pass: ten vectors of the hidden size and four of the FFN's a layer (what products,
+    norms, SwiGLU and attention read again). Another 2.5 layers and 2.7 logits are the backward
+    pass's own and what the allocator cannot fill; fitted to benchmarks/train_memory.py, whose
+    sizes they meet within a tenth.
+    """
+    layer = 10 * config["hidden_size"] + 4 * config["intermediate_size"]
+    logits = 0 if chunked_head(config) else config["vocab_size"]
+    kept = 4.0 * ((config["num_hidden_layers"] + 2.5) * layer + 2.7 * logits)
+    return PROCESS_BYTES + TRAIN_BYTES * counts["total"] + batch_tokens * kept
 
 
 class Costs:
@@ -206,21 +222,36 @@ class Costs:
 
     def train_memory(self, model: str) -> float:
         """Peak resident bytes of a job that trains a model in fp32 on one process."""
-        named = self.study.models[model]
-        settings = self.study.settings
+        named, settings = self.study.models[model], self.study.settings
         pretrain = settings.pretrain if named.settings.source == "pretrain" else None
-        sections = [section for section in (settings.posttrain, pretrain) if section]
-        batch = max((section.batch_tokens for section in sections), default=0)
-        if self.hardware.device == "cuda":
-            batch = self.rows  # at least; as many rows at once as fit (Jobs.micro_rows)
-        states = TRAIN_BYTES * named.parameters["total"]
-        return PROCESS_BYTES + states + batch * self.token_bytes(model)
+        needs = [0.0]
+        if pretrain is not None:
+            batch = self._at_once(pretrain.batch_tokens)
+            needs += [train_bytes(named.config, named.parameters, batch)]
+        if settings.posttrain is not None:
+            batch = self._at_once(settings.posttrain.batch_tokens)
+            needs += [train_bytes(named.config, named.parameters, batch) + self._beside(model)]
+        return max(needs)
 
-    def token_bytes(self, model: str) -> float:
-        """What one token of a batch keeps in fp32 until its backward pass."""
-        config = self.study.models[model].config
-        width = 14 * config["hidden_size"] + 5 * config["intermediate_size"]
-        return 4 * (config["num_hidden_layers"] * width + 3 * config["vocab_size"])
+    def _at_once(self, batch_tokens: int) -> int:
+        """Tokens of a batch in one pass: all on a CPU; on a GPU a row, or more as they fit."""
+        return batch_tokens if self.hardware.device == "cpu" else self.rows
+
+    def _beside(self, model: str) -> float:
+        """Bytes of what a post-training run may hold beside its model: the dearest run's.
+
+        Masks and the weights that a cosine goes back to, in fp32 each; a teacher's weights, and
+        its and the softened logits, eight tensors of them.
+        """
+        section, weights = self.study.settings.posttrain, self.weight_bytes(model)
+        masked = any(
+            method.prune["prune"] == "weights" for method in self.study.settings.methods.values()
+        )
+        beside = weights * (masked + ("cosine" in section.schedules))
+        if section.distil is not None:
+            vocabulary = self.study.models[model].config["vocab_size"]
+            beside += weights + 4.0 * 8 * vocabulary * section.batch_tokens
+        return beside
 
     def job_seconds(self, flops: float) -> float:
         """Wall seconds of a job of so many FLOPs on one core or GPU, start-up included."""

@@ -75,6 +75,14 @@ class Packed:
             raise IndexError(f"{split} has rows 0..{self.rows(split) - 1} in {self.folder}")
         return self._rows[split][indices].astype(np.int64)
 
+    def check_vocabulary(self, size: int, where: Path) -> None:
+        """Raise :class:`UserError` where a model of ``size`` tokens cannot read this corpus."""
+        if size < self.vocabulary:
+            raise UserError(
+                f"{where}: vocab_size {size}; the corpus has {self.vocabulary} tokens: another"
+                " tokenizer's"
+            )
+
     def row_bytes(self) -> np.ndarray:
         """Bytes of text in each validation row's targets: uint32 ``[rows]``, for bits per byte."""
         return np.fromfile(self.folder / "validation.bytes.bin", "<u4")

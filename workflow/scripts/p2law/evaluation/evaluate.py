@@ -26,11 +26,7 @@ def evaluate(
     from safetensors.numpy import save_file
 
     started = time.time()
-    manifests = {name: _checked(spec, name, path) for name, path in checkpoints.items()}
-    if set(manifests) != set(spec["checkpoints"]):
-        raise UserError(
-            f"--checkpoint: {sorted(manifests)}; the spec names {sorted(spec['checkpoints'])}"
-        )
+    manifests = check_checkpoints(spec, checkpoints)
     packed = Packed(corpus.parent)
     if packed.sequence_length != spec["sequence_length"]:
         raise UserError(
@@ -45,7 +41,7 @@ def evaluate(
         kept = cache.place(out, manifests[name], rows.sha256)
         found = cache.get(kept)
         if found is None:
-            found = _computed(path.parent, rows, spec["batch_rows"], packed.vocabulary)
+            found = _computed(path.parent, rows, spec["batch_rows"], packed)
             cache.put(kept, found)
             fresh += 1
         sums[name] = found
@@ -71,16 +67,25 @@ def evaluate(
     )
 
 
-def _checked(spec: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
-    """A checkpoint's manifest, whose key is the one that the spec names."""
-    found = manifest.read_manifest(path)
-    wanted = spec["checkpoints"].get(name)
-    if found["key"] != wanted:
-        raise UserError(f"{path}: its key is {found['key']}; the spec wants {wanted} for {name}")
+def check_checkpoints(
+    spec: Mapping[str, Any], checkpoints: Mapping[str, Path]
+) -> dict[str, dict[str, Any]]:
+    """The checkpoints' manifests by name; their names and keys must be those of the spec."""
+    if set(checkpoints) != set(spec["checkpoints"]):
+        raise UserError(
+            f"--checkpoint: {sorted(checkpoints)}; the spec names {sorted(spec['checkpoints'])}"
+        )
+    found = {name: manifest.read_manifest(path) for name, path in checkpoints.items()}
+    for name, wanted in spec["checkpoints"].items():
+        key = found[name]["key"]
+        if key != wanted:
+            raise UserError(
+                f"{checkpoints[name]}: its key is {key}; the spec wants {wanted} for {name}"
+            )
     return found
 
 
-def _computed(folder: Path, rows: heldout.Rows, batch_rows: int, vocabulary: int) -> np.ndarray:
+def _computed(folder: Path, rows: heldout.Rows, batch_rows: int, packed: Packed) -> np.ndarray:
     """Load a checkpoint and run it over the rows."""
     import torch
 
@@ -88,9 +93,5 @@ def _computed(folder: Path, rows: heldout.Rows, batch_rows: int, vocabulary: int
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = io.load(folder, device=device)
-    if model.config.vocab_size < vocabulary:
-        raise UserError(
-            f"{folder / 'config.json'}: vocab_size {model.config.vocab_size}; the corpus has"
-            f" {vocabulary} tokens: another tokenizer's"
-        )
+    packed.check_vocabulary(model.config.vocab_size, folder / "config.json")
     return heldout.row_losses(products.by_onednn(model), rows, batch_rows)

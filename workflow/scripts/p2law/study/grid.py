@@ -205,6 +205,9 @@ class Study:
     def evaluated_manifest(self, model: str, group: str) -> Path:
         return self.root / "evaluated" / model / group / NAME
 
+    def downstream_manifest(self, model: str, group: str) -> Path:
+        return self.root / "downstream" / model / group / NAME
+
     def stage_manifest(self, stage: str) -> Path:
         """The manifest of a stage that a study has one of: tables, law, figures."""
         return self.root / stage / NAME

@@ -339,6 +339,21 @@ class Evaluate(Section):
     batch_rows: Count = Field(16, description="rows at once; does not change the loss")
 
 
+class Downstream(Section):
+    """Tasks by lm-eval, only where `snakemake downstream` asks; needs envs/downstream.txt."""
+
+    tasks: list[str] = Field(
+        ["boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa"],
+        min_length=1,
+        description="names of lm-eval's tasks",
+    )
+    add_bos_token: bool = Field(description="put BOS first: true for Llama-3, false for Qwen")
+    shots: Annotated[int, Field(ge=0)] = Field(0, description="solved examples in the prompt")
+    batch_rows: Count = Field(8, description="prompts at once; fixed, since scores move with it")
+    limit: Count | None = Field(None, description="documents of each task; null for all")
+    include: str | None = Field(None, description="folder with further task definitions (YAML)")
+
+
 class Law(Section):
     """How laws are fitted to the loss table."""
 
@@ -408,6 +423,7 @@ class Settings(Section):
         None, description="left out, the study ends with the losses right after pruning"
     )
     evaluate: Evaluate
+    downstream: Downstream | None = None
     law: Law = Law()
     hardware: Hardware = Hardware()
     partial: Annotated[bool, BeforeValidator(_flag)] = Field(

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from p2law import checkpoints, corpus, evaluation, laws, pruning, tables, training
-from p2law.manifest import digest, read_manifest
+from p2law.evaluation import downstream
+from p2law.manifest import digest, read_manifest, sha256_file
 from p2law.study.grid import Run, Study, Variant
 
 LIBRARY = Path(__file__).parents[1]
@@ -122,6 +123,21 @@ class Specs:
             "batch_rows": batch_rows,
         }
 
+    def downstream(self, model: str, group: str) -> dict[str, Any]:
+        """Of the optional downstream stage: the same checkpoints as an evaluation's, on tasks."""
+        section = self.settings.downstream
+        keys = {name: key for name, (_, key) in self.checkpoints(model, group).items()}
+        definitions = sorted(Path(section.include).glob("**/*")) if section.include else []
+        spec = {
+            **section.model_dump(),
+            "definitions": {p.name: sha256_file(p) for p in definitions if p.is_file()},
+            "sequence_length": self.settings.corpus.sequence_length,
+            "seed": self.settings.seed,
+            "checkpoints": keys,
+        }
+        corpus_key = self.corpus(self.study.models[model].family)["key"]
+        return _keyed("downstream", downstream.RECIPE, spec, [corpus_key])
+
     def evaluation(self, model: str) -> str:
         """What a model's losses depend on besides the weights: its rows and how they are read."""
         return self.evaluate_spec(model, {})["key"]
@@ -203,6 +219,9 @@ class Specs:
         for pair in self.groups():
             path = self.study.evaluated_manifest(*pair)
             yield path, path, self.evaluate(*pair)
+            if self.settings.downstream is not None:
+                path = self.study.downstream_manifest(*pair)
+                yield path, path, self.downstream(*pair)
         for stage in ("tables", *(["law"] if self.study.runs else []), "figures", "summary"):
             path = self.study.stage_manifest(stage)
             yield path, path, getattr(self, stage)()

@@ -217,33 +217,47 @@ class Loop:
         self.masks.check(self.optimizer)
         named = {f"weight/{name}": weight.detach() for name, weight in self.weights.items()}
         for name, weight in self.weights.items():
-            for moment in MOMENTS if weight in self.optimizer.state else ():
+            for moment in MOMENTS:
                 named[f"{moment}/{name}"] = self.optimizer.state[weight][moment]
         return {name: parallel.whole(tensor) for name, tensor in named.items()}
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], step: int, losses: list[float]) -> None:
-        """Take up the weights and moments that :meth:`tensors` gave after ``step`` steps."""
+        """Take up the weights and moments that :meth:`tensors` gave after ``step`` steps.
+
+        Weights alone are a start: their moments are zero.
+        """
         for name, weight in self.weights.items():
             weight.copy_(parallel.like(tensors[f"weight/{name}"], weight))
-            self.optimizer.state.pop(weight, None)
-            if f"{MOMENTS[0]}/{name}" in tensors:
-                moments = {m: parallel.like(tensors[f"{m}/{name}"], weight) for m in MOMENTS}
-                count = torch.tensor(float(step), device=weight.device)
-                self.optimizer.state[weight] = {"step": count, **moments}
+            held = self.optimizer.state[weight]
+            held["step"].fill_(float(step))
+            for moment in MOMENTS:
+                saved = tensors.get(f"{moment}/{name}")
+                if saved is None:
+                    held[moment].zero_()
+                else:
+                    held[moment].copy_(parallel.like(saved, weight))
         self.step = step
         self.losses = deque(losses, maxlen=LAST_LOSSES)
 
 
 def _adamw(weights: Mapping[str, nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
-    """Fused AdamW that decays matrices and leaves vectors (norms, biases) alone."""
+    """Fused AdamW that decays matrices and leaves vectors (norms, biases) alone.
+
+    Its moments are there from the start: made in the first step, as torch does, they would lie in
+    the middle of the memory that a batch's activations leave, and the next batch would need new.
+    """
     matrices = [weight for weight in weights.values() if weight.ndim >= 2]
     vectors = [weight for weight in weights.values() if weight.ndim < 2]
     groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=recipe.learning_rate,
         betas=recipe.betas,
         weight_decay=recipe.weight_decay,
         fused=True,
     )
+    for weight in weights.values():
+        moments = {moment: torch.zeros_like(weight, requires_grad=False) for moment in MOMENTS}
+        optimizer.state[weight] = {"step": torch.zeros((), device=weight.device), **moments}
+    return optimizer

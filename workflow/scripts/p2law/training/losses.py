@@ -11,12 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from p2law.training import chunked_head
 from p2law.training.recipe import Distil
-
-CHUNKED = 32_768
-"""Vocabulary from which on the head is computed in chunks."""
-PLAIN_HEADS = ("llama", "mistral", "qwen2", "qwen3")
-"""Architectures whose logits are the last hidden state times the head and nothing else."""
 
 
 class _TokenLoss(torch.autograd.Function):
@@ -81,9 +77,7 @@ class Objective(nn.Module):
         self.model = model
         self.aside = (teacher,)  # in a tuple: no part of what is trained, sharded or saved
         self.distil = distil
-        config = model.config
-        large = config.vocab_size >= CHUNKED and config.model_type in PLAIN_HEADS
-        self.chunked = large and teacher is None
+        self.chunked = chunked_head(model.config.to_dict()) and teacher is None
 
     def forward(self, rows: Tensor) -> Tensor:
         inputs, targets = rows[:, :-1], rows[:, 1:].flatten()

@@ -183,14 +183,17 @@ def _loop(
             f"train.distil: {asked.distil} with teacher {teacher}; distillation needs the unpruned"
             " model (--teacher), training on the text takes none"
         )
+    models = {path: io.load(path.parent) for path in (pruned, teacher) if path is not None}
+    for path, model in models.items():
+        packed.check_vocabulary(model.config.vocab_size, path.parent / "config.json")
     return Loop(
-        io.load(pruned.parent),
+        models[pruned],
         packed,
         asked,
         seed=spec["seed"],
         steps=steps,
         masks=io.load_masks(pruned.parent),
-        teacher=io.load(teacher.parent) if teacher else None,
+        teacher=models.get(teacher),
         means=means,
     )
 
