@@ -107,7 +107,13 @@ class Scene:
         return self.record(run)["JobId"]
 
     def release(self, run: str) -> None:
-        """Let a requeued job start now; Slurm would wait two minutes."""
+        """Wait for a job to be requeued, and let it start now; Slurm would wait two minutes."""
+
+        def requeued() -> bool:
+            record = self.record(run)
+            return record["Restarts"] != "0" and record["Reason"] == "BeginTime"
+
+        until(f"the job of {run} in the queue again", requeued)
         self.slurm.command("scontrol", "update", f"JobId={self.number(run)}", "StartTime=now")
 
 
@@ -119,10 +125,6 @@ def preempt(scene: Scene) -> list[str]:
     node, victims = min(places.items(), key=lambda place: len(place[1]))
     urgent = ["sbatch", "-p", "urgent", "-w", node, "--exclusive", "--mem=100", "-o/dev/null"]
     scene.slurm.command(*urgent, "--wrap=sleep 2")
-    until(
-        "preempted jobs in the queue again",
-        lambda: all(scene.record(run)["Restarts"] != "0" for run in victims),
-    )
     for run in victims:
         scene.release(run)
     return victims
@@ -138,11 +140,11 @@ def lose_node(scene: Scene) -> str:
     node = scene.record(run)["NodeList"]
     scene.slurm.command("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
     scene.slurm.lose_node(node)
-    until("the lost job in the queue again", lambda: scene.record(run)["Restarts"] != "0")
+    scene.release(run)
     scene.slurm.start_daemon(f"slurmd-{node}")
     scene.slurm.command("scontrol", "update", f"NodeName={node}", "State=RESUME")
     for other in RUNS:
-        if scene.record(other)["JobState"] == "PENDING":
+        if scene.record(other)["Reason"] == "BeginTime":
             scene.release(other)
     return run
 

@@ -60,9 +60,8 @@ def test_gpus_hold_the_model_and_end_in_time(paper):
 
 
 def test_rows_at_once_are_what_the_weights_leave(paper):
-    # One row of 2048 tokens of Llama-3.2-1B, its head computed in chunks: 4 x 18.5 x
-    # (10 x 2048 + 4 x 8192) bytes a token, 8.1 GB; 0.9 x 80 GiB less 16 bytes a parameter leave
-    # 57.5 GB: seven rows.
+    # A row of Llama-3.2-1B keeps 2048 x 4 x (16 + 2.5) x (10 x 2048 + 4 x 8192) = 8.07 GB (its head
+    # works in chunks); 0.9 x 80 GiB less 16 bytes a parameter leave 57.5 GB: seven rows.
     study = jobs(paper)
     assert study.micro_rows("posttrain", "llama-3.2-1B") == 7
     assert jobs(paper, gpu="A40").micro_rows("posttrain", "llama-3.2-1B") == 2

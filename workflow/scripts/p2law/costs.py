@@ -76,22 +76,16 @@ def trained_tokens(schedule: str, budgets: list[int], decay: float) -> float:
 def train_bytes(config: Mapping[str, Any], counts: Mapping[str, int], batch_tokens: int) -> float:
     """Peak resident bytes of one process that trains a model in fp32 on a CPU.
 
-    Beside the process: 16 bytes a parameter, and what a step keeps of each token.
-    """
-    return PROCESS_BYTES + TRAIN_BYTES * counts["total"] + batch_tokens * token_bytes(config)
-
-
-def token_bytes(config: Mapping[str, Any]) -> float:
-    """What a training step keeps in fp32 of one token until the backward pass, in bytes.
-
-    Ten vectors of the hidden size and four of the FFN's a layer (what products, norms, SwiGLU and
-    attention read again). Another 2.5 layers and 2.7 logits are the backward pass's own and what
-    the allocator cannot fill; fitted to benchmarks/train_memory.py, whose sizes they meet within a
-    tenth.
+    Beside the process: 16 bytes a parameter, and what a step keeps of each token until the
+    backward pass: ten vectors of the hidden size and four of the FFN's a layer (what products,
+    norms, SwiGLU and attention read again). Another 2.5 layers and 2.7 logits are the backward
+    pass's own and what the allocator cannot fill; fitted to benchmarks/train_memory.py, whose
+    sizes they meet within a tenth.
     """
     layer = 10 * config["hidden_size"] + 4 * config["intermediate_size"]
     logits = 0 if chunked_head(config) else config["vocab_size"]
-    return 4.0 * ((config["num_hidden_layers"] + 2.5) * layer + 2.7 * logits)
+    kept = 4.0 * ((config["num_hidden_layers"] + 2.5) * layer + 2.7 * logits)
+    return PROCESS_BYTES + TRAIN_BYTES * counts["total"] + batch_tokens * kept
 
 
 class Costs:
@@ -232,21 +226,16 @@ class Costs:
         pretrain = settings.pretrain if named.settings.source == "pretrain" else None
         needs = [0.0]
         if pretrain is not None:
-            needs += [self._train_bytes(model, pretrain.batch_tokens)]
+            batch = self._at_once(pretrain.batch_tokens)
+            needs += [train_bytes(named.config, named.parameters, batch)]
         if settings.posttrain is not None:
-            batch = settings.posttrain.batch_tokens
-            needs += [self._train_bytes(model, batch) + self._beside(model)]
+            batch = self._at_once(settings.posttrain.batch_tokens)
+            needs += [train_bytes(named.config, named.parameters, batch) + self._beside(model)]
         return max(needs)
 
-    def _train_bytes(self, model: str, batch_tokens: int) -> float:
-        """Of training alone; a GPU takes as many rows at once as fit (``Jobs.micro_rows``)."""
-        named = self.study.models[model]
-        tokens = self.rows if self.hardware.device == "cuda" else batch_tokens
-        return train_bytes(named.config, named.parameters, tokens)
-
-    def token_bytes(self, model: str) -> float:
-        """What one token of a batch keeps in fp32 until its backward pass."""
-        return token_bytes(self.study.models[model].config)
+    def _at_once(self, batch_tokens: int) -> int:
+        """Tokens of a batch in one pass: all on a CPU; on a GPU a row, or more as they fit."""
+        return batch_tokens if self.hardware.device == "cpu" else self.rows
 
     def _beside(self, model: str) -> float:
         """Bytes of what a post-training run may hold beside its model: the dearest run's.

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from p2law.costs import GPU_GIB, PROCESS_BYTES, TRAIN_BYTES, Costs
+from p2law.costs import GPU_GIB, PROCESS_BYTES, TRAIN_BYTES, Costs, train_bytes
 from p2law.errors import UserError
 
 TRAINED = ("base", "posttrain")
@@ -80,11 +80,14 @@ class Jobs:
 
         What weights, gradients and moments leave of 90 % of its memory, at fp32's activations.
         """
-        states = TRAIN_BYTES * self.study.models[model].parameters["total"]
+        named, rows = self.study.models[model], self.costs.rows
+        row = train_bytes(named.config, named.parameters, rows)
+        row -= train_bytes(named.config, named.parameters, 0)
+        states = TRAIN_BYTES * named.parameters["total"]
         held = states / (self.gpus(rule, model) if self.shards(model) else 1)
         free = 0.9 * GPU_GIB[self.hardware.gpu] * 2**30 - held
         share = self._batch_rows(rule) // self.gpus(rule, model)
-        return max(0, min(share, int(free / (self.costs.rows * self.costs.token_bytes(model)))))
+        return max(0, min(share, int(free / row)))
 
     def threads(self, rule: str, model: str) -> int:
         """Cores of one job on each node."""

@@ -100,6 +100,10 @@ def verify_files(path: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(path)
     for lost in missing_files(path, manifest):
+        if (mark := lost.with_name(CLEANED)).exists() and not lost.exists():
+            raise UserError(
+                f"{lost}: cleaned away on purpose; delete {mark} and run again to rebuild it"
+            )
         found = f"{lost.stat().st_size} bytes" if lost.exists() else "nothing"
         name = lost.relative_to(Path(path).parent).as_posix()
         raise UserError(
