@@ -1,12 +1,17 @@
 """WSD with branches against matched cosine runs and one trajectory: losses, fit, tokens.
 
-One pruned model is post-trained under the three schedules at the same budgets, over several
-seeds of the row order; every point is evaluated on the same held-out rows. Printed are the paired
-differences to cosine (with their standard error over rows), the D-term A / D^alpha fitted to each
-run's losses around a common floor E, and the tokens each schedule trained.
+One pruned model is post-trained under the three schedules at the same budgets. First each
+schedule's peak learning rate is chosen among the same few by the mean loss over all budgets, with a
+seed of its own; then several seeds of the row order are trained at these. Every point is evaluated
+on the same held-out rows. The D-term A / D^alpha is fitted to each run's losses over the floor E
+under which all of them are straightest; its level is the loss at the middle budget.
+
+Printed are each run, and at the end the differences of level and exponent to cosine's at equal
+seeds: their mean, their standard deviation over seeds, and what noise alone would make of them (the
+standard error of an exponent from its own five points' scatter, and the spread over seeds).
 
     python benchmarks/train_schedules.py --pruned .../manifest.json --corpus .../manifest.json
-        --out /tmp/schedules [--budgets 16384 32768 65536 131072 262144] [--seeds 0 1]
+        --out /tmp/schedules [--budgets 16384 32768 65536 131072 262144] [--seeds 1 2 3 4]
 """
 
 import argparse
@@ -17,9 +22,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import minimize_scalar
 
-from p2law.checkpoints import io
+from p2law.checkpoints import io, products
 from p2law.corpus.packed import Packed
 from p2law.evaluation import heldout
 from p2law.manifest import digest, read_manifest
@@ -27,50 +32,64 @@ from p2law.training import machine, run
 
 SCHEDULES = ("wsd", "cosine", "trajectory")
 BATCH = 2048
+TUNED = 0
+"""Seed of the runs that choose the peak rates; no other number rests on it."""
 
 
-def points(args: argparse.Namespace, rows: heldout.Rows) -> tuple[dict, dict]:
-    """Row sums by (schedule, seed, budget), and tokens trained by (schedule, seed)."""
-    sums, tokens = {}, {}
-    for schedule in SCHEDULES:
-        for seed in args.seeds:
-            train = {"batch_tokens": BATCH, "learning_rate": args.rates[schedule], "decay": 0.2}
-            train["warmup_tokens"] = 2 * BATCH
-            spec = {"schedule": schedule, "seed": seed, "train": train}
-            spec["sequence_length"] = rows.tokens.shape[1] - 1
-            spec["key"] = digest(spec)
-            spec["budgets"] = {str(n): digest([spec["key"], n]) for n in args.budgets}
-            out = args.out / f"{schedule}-{seed}"
-            run.posttrain(spec, args.pruned, args.corpus, out)
-            for budget in args.budgets:
-                folder = out / f"D{budget}"
-                found = read_manifest(folder / "manifest.json")["results"]
-                spent = found["trunk_tokens"] + found["branch_tokens"]
-                tokens[schedule, seed] = tokens.get((schedule, seed), 0) + spent
-                sums[schedule, seed, budget] = heldout.row_losses(io.load(folder), rows, 16)
-    return sums, tokens
+def curve(
+    args: argparse.Namespace, rows: heldout.Rows, schedule: str, seed: int, rate: float
+) -> tuple[list[float], int]:
+    """Held-out losses at all budgets, and the tokens that the run trained on."""
+    train = {"batch_tokens": BATCH, "learning_rate": rate, "decay": args.decay}
+    train["warmup_tokens"] = 2 * BATCH
+    spec = {"schedule": schedule, "seed": seed, "train": train}
+    spec["sequence_length"] = rows.tokens.shape[1] - 1
+    spec["key"] = digest(spec)
+    spec["budgets"] = {str(n): digest([spec["key"], n]) for n in args.budgets}
+    out = args.out / f"{schedule}-{rate:g}-{args.decay:g}-{seed}"
+    run.posttrain(spec, args.pruned, args.corpus, out)
+    losses, tokens = [], 0
+    for budget in args.budgets:
+        folder = out / f"D{budget}"
+        found = read_manifest(folder / "manifest.json")["results"]
+        tokens += found["trunk_tokens"] + found["branch_tokens"]
+        sums = heldout.row_losses(products.by_onednn(io.load(folder)), rows, 16)
+        losses.append(float(sums.sum() / rows.targets))
+    return losses, tokens
 
 
-def fit(budgets: list[int], losses: list[float], floor: float) -> tuple[float, float]:
-    """Level (the loss at the middle budget) and exponent of floor + A / D^alpha, least squares."""
-    slope, level = np.polyfit(np.log(budgets), np.log(np.array(losses) - floor), 1)
-    middle = budgets[len(budgets) // 2]
-    return floor + float(np.exp(level + slope * np.log(middle))), -float(slope)
+def line(budgets: list[int], losses: list[float], floor: float) -> tuple[float, float, float]:
+    """Level, exponent and its standard error of floor + A / D^alpha, least squares in logs."""
+    x = np.log(budgets) - np.log(budgets[len(budgets) // 2])
+    y = np.log(np.array(losses) - floor)
+    slope, level = np.polyfit(x, y, 1)
+    scatter = y - np.polyval([slope, level], x)
+    error = np.sqrt((scatter**2).sum() / (len(x) - 2) / ((x - x.mean()) ** 2).sum())
+    return floor + float(np.exp(level)), -float(slope), float(error)
 
 
 def common_floor(budgets: list[int], curves: list[list[float]]) -> float:
     """The floor under which all curves are straightest in log-log, below their smallest loss."""
     low = min(map(min, curves))
 
-    def misfit(share: np.ndarray) -> float:
-        floor = low * float(1 / (1 + np.exp(-share[0])))
-        return sum(
-            np.polyfit(np.log(budgets), np.log(np.array(c) - floor), 1, full=True)[1][0]
-            for c in curves
-        )
+    def misfit(share: float) -> float:
+        logs = [np.log(np.array(losses) - share * low) for losses in curves]
+        return sum(np.polyfit(np.log(budgets), y, 1, full=True)[1][0] for y in logs)
 
-    best = minimize(misfit, [1.0], method="Nelder-Mead")
-    return low * float(1 / (1 + np.exp(-best.x[0])))
+    return low * minimize_scalar(misfit, bounds=(0.0, 0.999), method="bounded").x
+
+
+def tune(args: argparse.Namespace, rows: heldout.Rows) -> dict[str, float]:
+    """Each schedule's best peak rate; the trajectory is a cosine and takes its rate."""
+    best = {}
+    for schedule in ("wsd", "cosine"):
+        means = {}
+        for rate in args.rates:
+            losses, _ = curve(args, rows, schedule, TUNED, rate)
+            means[rate] = float(np.mean(losses))
+            print(json.dumps({"tuning": schedule, "rate": rate, "losses": losses}), flush=True)
+        best[schedule] = min(means, key=means.get)
+    return {**best, "trajectory": best["cosine"]}
 
 
 def main() -> None:
@@ -81,34 +100,46 @@ def main() -> None:
     parser.add_argument(
         "--budgets", type=int, nargs="+", default=[16384, 32768, 65536, 131072, 262144]
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3, 4e-3])
+    parser.add_argument("--decay", type=float, default=0.2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--tokens", type=int, default=65536, help="held-out tokens")
-    parser.add_argument("--rate", type=float, default=1e-3, help="WSD's peak learning rate")
-    parser.add_argument("--cosine-rate", type=float, default=2e-3, help="peak of the other two")
     args = parser.parse_args()
-    args.rates = {"wsd": args.rate, "cosine": args.cosine_rate, "trajectory": args.cosine_rate}
     machine.settle()
     rows = heldout.choose(Packed(args.corpus.parent), args.tokens)
-    sums, tokens = points(args, rows)
-    curves = {
-        (schedule, seed): [sums[schedule, seed, n].sum() / rows.targets for n in args.budgets]
-        for schedule in SCHEDULES
+    rates = tune(args, rows)
+    found = {
+        (schedule, seed): curve(args, rows, schedule, seed, rates[schedule])
         for seed in args.seeds
+        for schedule in SCHEDULES
     }
-    floor = common_floor(args.budgets, list(curves.values()))
-    targets = rows.tokens.shape[1] - 1
-    for (schedule, seed), curve in curves.items():
-        paired = [
-            (sums[schedule, seed, n] - sums["cosine", seed, n]) / targets for n in args.budgets
-        ]
-        level, alpha = fit(args.budgets, curve, floor)
-        record = {"schedule": schedule, "seed": seed, "tokens": tokens[schedule, seed]}
-        record["share_of_cosine"] = round(tokens[schedule, seed] / tokens["cosine", seed], 3)
-        record |= {"losses": np.round(curve, 4).tolist(), "floor": round(floor, 4)}
+    report(args, rates, found)
+
+
+def report(args: argparse.Namespace, rates: dict[str, float], found: dict) -> None:
+    """Print every run's fit, then each schedule's differences to cosine over seeds."""
+    annealed = [losses for (schedule, _), (losses, _) in found.items() if schedule != "trajectory"]
+    floor = common_floor(args.budgets, annealed)
+    fits = {key: line(args.budgets, losses, floor) for key, (losses, _) in found.items()}
+    for (schedule, seed), (losses, tokens) in found.items():
+        level, alpha, error = fits[schedule, seed]
+        share = tokens / found["cosine", seed][1]
+        record = {"schedule": schedule, "seed": seed, "rate": rates[schedule], "tokens": tokens}
+        record |= {"share_of_cosine": round(share, 3), "losses": np.round(losses, 4).tolist()}
         record |= {"level": round(level, 4), "alpha": round(alpha, 4)}
-        record["minus_cosine"] = [round(float(p.mean()), 4) for p in paired]
-        record["standard_error"] = [round(float(p.std() / len(p) ** 0.5), 4) for p in paired]
-        print(json.dumps(record), flush=True)
+        print(json.dumps({**record, "alpha_error": round(error, 4)}), flush=True)
+    for schedule in SCHEDULES:
+        mine, theirs = (
+            np.array([fits[name, seed] for seed in args.seeds]) for name in (schedule, "cosine")
+        )
+        apart = mine - theirs
+        noise = np.hypot(mine[:, 2], theirs[:, 2]).mean()
+        record = {"minus_cosine": schedule, "floor": round(floor, 4), "seeds": len(args.seeds)}
+        for k, name in enumerate(("level", "alpha")):
+            record[name] = round(float(apart[:, k].mean()), 4)
+            record[f"{name}_sd_over_seeds"] = round(float(apart[:, k].std(ddof=1)), 4)
+            record[f"{name}_spread_of_cosine"] = round(float(theirs[:, k].std(ddof=1)), 4)
+        print(json.dumps({**record, "alpha_noise_of_one_pair": round(float(noise), 4)}))
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ def _tokens(panel, records: list[dict], names: list[str]) -> list[dict]:
         panel.annotate(f"{100 * share:.1f} %", (100 * share, k), xytext=(2, 0),
                        textcoords="offset points", va="center")  # fmt: skip
         rows.append({"panel": "tokens", "schedule": name, "share": share, "tokens": trained})
+    panel.set_axisbelow(True)
     panel.set_yticks(range(len(names)), names)
     panel.set_xlim(0, 125)
     panel.invert_yaxis()
