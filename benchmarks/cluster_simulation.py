@@ -84,7 +84,7 @@ def tasks(jobs: Jobs) -> Iterator[Task]:
             yield prune
             trained = []
             for run in study.group_runs(model, method):
-                flops = costs.run_flops(run) * costs.run_tokens()
+                flops = costs.run_flops(run) * costs.run_tokens(run)
                 one = task("posttrain", model, run.name, flops, [prune.name], 30)
                 trained.append(one.name)
                 yield one

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import torch  # noqa: E402
 
-from p2law.pruning import compensate, masks, names  # noqa: E402
+from p2law.pruning import compensate, masks, names, products  # noqa: E402
 from p2law.pruning.curvature import Curvature  # noqa: E402
 from p2law.pruning.masks import Rule  # noqa: E402
 from p2law.pruning.statistics import Statistics  # noqa: E402
@@ -28,13 +28,19 @@ def timed(call):
 
 
 def main() -> None:
-    """Print one row a pair of mask and compensation."""
+    """Read the size and the pattern."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--rows", type=int, default=768)
     parser.add_argument("--pattern", default="unstructured")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    with products.exact(torch.device("cpu")):
+        measure(given)
+
+
+def measure(given: argparse.Namespace) -> None:
+    """Print one row a pair of mask and compensation."""
     g = torch.Generator().manual_seed(0)
     X = torch.randn(4096, given.width, generator=g)
     X = X @ torch.randn(given.width, given.width, generator=g)

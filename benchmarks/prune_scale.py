@@ -1,13 +1,16 @@
 """Pruning at the shapes of Llama-3.1-8B: seconds and peak resident memory of each method.
 
-    envs/run python benchmarks/prune_scale.py /fast/scratch --layers 32
+    envs/run python benchmarks/prune_scale.py /fast/scratch --layers 4 8 16 32
 
-Writes a random bf16 checkpoint (16 GB at 32 layers) and a random corpus into the folder given,
-then prunes in a fresh process each: depth (block influence), FFN width (activation), 2:4 by
-magnitude and 2:4 by Wanda, on 4 windows of 64 tokens. Variants are deleted after each.
+Writes a random bf16 checkpoint of each depth (16 GB at 32 layers) and a random corpus into the
+folder given, then prunes in a fresh process each: depth (block influence), FFN width (activation),
+2:4 by magnitude and 2:4 by Wanda, on 4 windows of 64 tokens. Variants are deleted after each, bases
+at the end. The last rows give each method's seconds a layer between one depth and the next: they
+are equal where cost grows linearly.
 """
 
 import argparse
+import itertools
 import json
 import shutil
 import subprocess
@@ -106,45 +109,60 @@ def write_corpus(folder: Path) -> Path:
     )
 
 
-def prune(name: str, base: Path, corpus: Path, out: Path) -> str:
-    """One method in a process of its own; a row of the table."""
+def prune(name: str, base: Path, corpus: Path, out: Path) -> dict:
+    """One method in a process of its own: rate, seconds, peak memory (GiB)."""
     settings, rate = METHODS[name]
     variants = {"x": {"key": name, "rate": rate}}
     spec = {"key": name, "method": name, "prune": settings, "variants": variants}
     spec |= {"calibration": {"windows": WINDOWS}, "seed": 0}
     command = [sys.executable, SCRIPTS / "prune.py", "--spec", json.dumps(spec)]
     command += ["--base", base, "--corpus", corpus, "--out", out]
+    shutil.rmtree(out, ignore_errors=True)
     started = time.perf_counter()
     subprocess.run(command, check=True)
     seconds = time.perf_counter() - started
     record = manifest.read_manifest(out / "x" / manifest.NAME)
     spent = manifest.read_manifest(out / manifest.NAME)["provenance"]
     shutil.rmtree(out)
-    rate = record["results"]["rate"]
-    peak, busy = spent["peak_memory_bytes"] / 2**30, spent["cpu_seconds"]
-    return (
-        f"{name:15} rate {rate:.4f}  {seconds:7.1f} s wall  {busy:7.1f} s CPU  peak {peak:5.2f} GiB"
-    )
+    return {
+        "rate": record["results"]["rate"],
+        "wall": seconds,
+        "cpu": spent["cpu_seconds"],
+        "peak": spent["peak_memory_bytes"] / 2**30,
+    }
 
 
 def main() -> None:
-    """Write the inputs where they are missing, prune, print a row a method."""
+    """Write the inputs where they are missing, prune, print a row a method and depth."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="scratch space for 16 GB and a variant")
-    parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--layers", type=int, nargs="+", default=[4, 8, 16, 32])
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     given = parser.parse_args()
-    base, corpus = given.folder / f"base-{given.layers}", given.folder / "corpus"
-    if not (base / manifest.NAME).exists():
-        started = time.perf_counter()
-        shutil.rmtree(base, ignore_errors=True)
-        write_base(base, given.layers)
-        print(f"base of {given.layers} layers written in {time.perf_counter() - started:.1f} s")
+    corpus, found = given.folder / "corpus", {}
     if not (corpus / manifest.NAME).exists():
         write_corpus(corpus)
+    for layers in given.layers:
+        base = given.folder / f"base-{layers}"
+        shutil.rmtree(base, ignore_errors=True)
+        started = time.perf_counter()
+        path = write_base(base, layers)
+        print(f"{layers:2} layers written in {time.perf_counter() - started:.1f} s", flush=True)
+        for name in given.methods:
+            row = prune(name, path, corpus / manifest.NAME, given.folder / "pruned")
+            found[name, layers] = row
+            print(
+                f"{layers:2} layers {name:15} rate {row['rate']:.4f} {row['wall']:7.1f} s wall"
+                f" {row['cpu']:7.1f} s CPU  peak {row['peak']:5.2f} GiB",
+                flush=True,
+            )
+        shutil.rmtree(base)
     for name in given.methods:
-        out = given.folder / "pruned"
-        print(prune(name, base / manifest.NAME, corpus / manifest.NAME, out), flush=True)
+        slopes = [
+            f"{a}-{b}: {(found[name, b]['cpu'] - found[name, a]['cpu']) / (b - a):.2f}"
+            for a, b in itertools.pairwise(given.layers)
+        ]
+        print(f"{name:15} CPU seconds a layer, {', '.join(slopes)}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,18 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.fixture(scope="session")
+def study_law():
+    """A simulated study of two methods and what the law stage makes of it: (table, law)."""
+    from p2law.laws import simulate
+    from p2law.laws.study import fit_study
+
+    table = simulate.study()
+    table = table[table["method"] != "width"].reset_index(drop=True)
+    spec = {"forms": ["p2", "damage_rectified", "chinchilla"], "bootstrap": 20}
+    return table, fit_study(table, spec)
+
+
 LLAMA_NAMES = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",

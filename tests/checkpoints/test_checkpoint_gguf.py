@@ -68,6 +68,9 @@ def test_a_model_comes_back_with_the_same_logits(made, bpe, tmp_path):
         assert torch.equal(io.load(tmp_path / "out")(tokens).logits, model(tokens).logits)
     out = tmp_path / "words"
     out.mkdir()
+    # Files of another tokenizer beside it do not count.
+    (path.parent / "tokenizer.json").write_text("{}")
+    (path.parent / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
     tokenizer.copy({"kind": "gguf", "path": str(path)}, out)
     theirs, ours = tokenizer.Encoder(out), tokenizer.Encoder(bpe)
     assert (theirs.vocabulary, theirs.end) == (ours.vocabulary, ours.end)

@@ -65,6 +65,19 @@ def test_a_bad_folder_is_refused_and_nothing_written(checkpoint, tmp_path):
     assert list(out.parent.iterdir()) == []
 
 
+def test_a_pruned_checkpoint_is_no_base(checkpoint, tmp_path):
+    for name in ("masks.safetensors", "kept.safetensors"):
+        (checkpoint / name).write_bytes(b"")
+        with pytest.raises(UserError, match="model: this checkpoint was pruned already"):
+            fetch({"source": "folder", "path": str(checkpoint)}, tmp_path / "out")
+        (checkpoint / name).unlink()
+    for stage in ("prune", "posttrain"):
+        manifest.write_json(checkpoint / manifest.NAME, {"stage": stage, "files": {}})
+        with pytest.raises(UserError, match="pruned already; name a base model"):
+            fetch({"source": "folder", "path": str(checkpoint)}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 class Hub(http.server.BaseHTTPRequestHandler):
     """As much of the hub's protocol as its client needs to download a repository."""
 

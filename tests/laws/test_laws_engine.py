@@ -6,8 +6,9 @@ from scipy import optimize
 
 from p2law.laws import forms, registry, simulate
 from p2law.laws.engine import huber, minimise, nonnegative
-from p2law.laws.fit import fit, grid
+from p2law.laws.fit import fit
 from p2law.laws.problem import bind
+from p2law.laws.search import grid
 
 BUDGETS = [16384.0 * 2**k for k in range(5)]
 TABLE = simulate.study(seed=3).assign(N_average=lambda t: 0.9 * t["N0"])
@@ -30,6 +31,48 @@ def test_jacobian_matches_central_differences(name):
         behind = problem.residuals(problem.predict(starts - step))
         # Central differences of step 1e-6: truncation 1e-12, rounding 1e-10 relative to residuals.
         assert jacobian[..., j] == pytest.approx((ahead - behind) / 2e-6, rel=1e-5, abs=1e-8)
+
+
+def test_straight_coordinates_of_a_bend():
+    problem, starts, _ = problem_and_starts("damage_rectified")
+    straight, inner = problem.straightened(), problem.to_straight(starts)
+    assert problem.from_straight(inner) == pytest.approx(starts, rel=1e-12)
+    assert straight.predict(inner) == pytest.approx(problem.predict(starts), rel=1e-12)
+    jacobian = straight.linearise(inner)[1]
+    for j in range(problem.size):
+        step = np.zeros(problem.size)
+        step[j] = 1e-6
+        ahead = straight.residuals(straight.predict(inner + step))
+        behind = straight.residuals(straight.predict(inner - step))
+        assert jacobian[..., j] == pytest.approx((ahead - behind) / 2e-6, rel=1e-5, abs=1e-8)
+
+
+def test_a_bend_that_is_a_pure_power_is_found_at_once():
+    """Losses of a pure power of D: the rectified form's limit, where its constants run off."""
+    rows = TABLE[TABLE["method"] == "depth"].reset_index(drop=True)
+    damage = rows["Lp"] - rows["L0"]
+    rows["loss"] = rows["L0"] + damage * (rows["D"] / 4e3) ** -0.15
+    found = fit(registry.get("damage_rectified"), rows, objective="least_squares")
+    assert found.starts_at_optimum == 1.0 and "epsilon" in found.at_bounds
+    # The fence of the turn (1e-4) leaves 1e-4 / 9 of the log factor, a tenth of that in the loss.
+    assert np.abs(found.residuals).max() < 1e-5
+    assert found.constants["epsilon"] * found.constants["b"] == pytest.approx(0.15, rel=1e-3)
+
+
+def test_other_minima_are_told_from_unfinished_starts():
+    """2:4, seed 1: a corner (E = 0) and an inner minimum 1.5 % above it, both real."""
+    rows = simulate.study(seed=1).query("method == 'sparse'").reset_index(drop=True)
+    found = fit(registry.get("multiplicative"), rows, delta=1e-3)
+    assert 0 < found.starts_at_optimum < 1 and found.starts_unfinished == 0.0
+    low, high = found.problem.limits("nonnegative")
+    other = found.ends[np.argmax(np.abs(found.ends[:, 1] - found.phi[1]))]
+    oracle = optimize.least_squares(
+        lambda phi: found.problem.residuals(found.problem.predict(phi[None])[0]),
+        other, loss="huber", f_scale=1e-3, bounds=(low, high), x_scale="jac",
+        xtol=1e-14, ftol=1e-14, gtol=1e-14,
+    )  # fmt: skip
+    assert oracle.cost > found.objective * 1.01
+    assert oracle.cost == pytest.approx(found.starts.max(), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", list(registry.FORMS))

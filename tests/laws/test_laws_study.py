@@ -41,6 +41,10 @@ def test_study_reports_every_method_and_what_it_cannot_determine():
     assert {"form": "journey", "reason": "the table has no column N_average"}.items() <= next(
         s for s in law["skipped"] if s["form"] == "journey"
     ).items()
+    open_ = {(a["method"], a["form"]): a["open"] for a in law["advice"]}
+    assert "gamma" in open_["sparse", "p2"]
+    assert by_name["depth", "p2"]["model_error"]["size"]["groups"] == 3
+    assert "damage_power" not in [f["form"] for f in law["fits"] if "model_error" in f]
     splits = {h["split"] for h in law["holdouts"]}
     assert splits == {
         "budget", "size", "rate", "leave-one-size", "leave-one-rate", "leave-one-method"
@@ -180,3 +184,17 @@ def test_law_folder_is_the_same_twice_and_plan_answers_from_it(tmp_path):
     assert "never post-trained" in unseen.stdout
     nothing = run("plan.py", tmp_path)
     assert nothing.returncode == 2 and "nothing asked" in nothing.stderr
+    mild = run("plan.py", tmp_path, "--N0", "2e5", "--L0", "3.3", "--Lp", "3.2", "--target", "3.2")
+    assert mild.returncode == 2 and "at or below --L0" in mild.stderr
+    both = run("plan.py", tmp_path, "--flops", "1e12", "--out", tmp_path / "plan.json")
+    assert both.returncode == 0, both.stderr
+    choices = json.loads((tmp_path / "plan.json").read_text())["choices"]
+    assert {c["form"] for c in choices} == {"p2", "damage_rectified"}
+    advice = run("advise.py", tmp_path, "--method", "sparse", "--out", tmp_path / "advice.csv")
+    assert advice.returncode == 0, advice.stderr
+    assert "leaves open" in advice.stdout
+    rows = pd.read_csv(tmp_path / "advice.csv")
+    assert (rows["half_width_after"] <= rows["half_width_before"] * (1 + 1e-9)).all()
+    assert rows["score"].is_monotonic_decreasing and (rows["gpu_hours"] > 0).all()
+    odd = run("advise.py", tmp_path, "--rates", "1.4")
+    assert odd.returncode == 2 and "--rates 1.4" in odd.stderr

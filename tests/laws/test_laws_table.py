@@ -31,7 +31,13 @@ def test_a_good_table_passes():
         ("rho", 1.2, r"row 8 .*rho = 1.2; must lie in \(0, 1\)"),
         ("N0", 0.00022, r"row 8 .*N0 = 0.00022 .*units"),
         ("N0", 330e3, r"row 8 .*N0 = 330000 but 220000 earlier in the same run"),
-        ("D", 16384.0, r"row 8 .*second point at D = 16384"),
+        ("N0", 0.22, r"row 8 .*N0 = 0.22 where the table's median is .*units"),
+        ("loss", np.inf, r"row 8 .*loss = inf; a finite number"),
+        ("L0", 0.0, r"row 8 .*L0 = 0.0; must be above 0"),
+        ("rho", 29.0, r"row 8 .*rho = 29; must lie in \(0, 1\)"),
+        ("rho", -0.1, r"row 8 .*rho = -0.1; must lie in \(0, 1\)"),
+        ("D", np.nan, r"row 8 .*D = nan; a finite number"),
+        ("D", 16384.0, r"row 8 .*second point at D = 16384 \(the first is row 6\)"),
     ],
 )
 def test_a_bad_row_is_named(column, value, message):
@@ -72,6 +78,21 @@ def test_read_maps_columns_and_accepts_rate(tmp_path):
 def test_rows_without_runs_are_runs_of_their_own():
     read = prepare(pd.DataFrame({"N": [1e6, 1e6], "D": [1e6, 1e6], "loss": [3.0, 3.1]}))
     assert read["run"].nunique() == 2
+
+
+def test_copies_are_named_where_there_are_no_runs():
+    bad = prepare(pd.concat([table(), table().iloc[[4]]]).drop(columns=["run", "run_given"]))
+    with pytest.raises(UserError, match="row 106 .*a copy of row 5 in D, L0, Lp, N0, loss, rho"):
+        check_table(bad, FORMS)
+    bad.loc[105, "loss"] *= 1.001  # the same setting measured again is no copy
+    check_table(bad, FORMS)
+
+
+def test_a_row_without_a_run_is_named():
+    bad = table().drop(columns="run_given")
+    bad.loc[3, "run"] = None
+    with pytest.raises(UserError, match="row 4: run is empty"):
+        prepare(bad)
 
 
 def test_damage_below_zero_is_named():

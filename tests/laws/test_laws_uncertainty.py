@@ -38,6 +38,15 @@ def test_replicate_equals_a_fit_to_the_repeated_runs():
         assert raw["beta"][0] == pytest.approx(alone.constants["beta"], rel=2e-3)
 
 
+def test_an_exponent_at_its_fence_has_no_false_interval():
+    """Seed 1, depth: alpha ends at its fence and its profile is flat; replicates must roam."""
+    rows = simulate.study(seed=1).query("method == 'depth'").reset_index(drop=True)
+    found = fit(registry.get("p2"), rows)
+    assert "alpha" in found.at_bounds and {"N_C", "E"} <= set(found.unidentified)
+    low, high = bootstrap(found, rows["run"].to_numpy(), 200, seed=0).intervals()["alpha"]
+    assert high > 100 * low
+
+
 def test_seed_fixes_the_intervals():
     table = drawn(1)
     found = fit(registry.get("p2"), table)

@@ -108,13 +108,40 @@ def test_conjugate_gradients_reach_the_exact_loss(layer, pattern):
     _, W, statistics, curvature = layer
     kept = any_mask(W, statistics, curvature, pattern)
     exact = curvature.loss(compensate.mrp(W, curvature, kept) - W).sum()
-    solved = compensate.mrp_cg(W, curvature, kept)
+    solved = compensate.mrp_cg(W, curvature, kept, tolerance=1e-9)
     assert not solved[~kept].any()
-    # The loss is quadratic in the residual, whose limit is 1e-3.
-    assert exact <= curvature.loss(solved - W).sum() <= exact * (1 + 1e-4)
+    assert exact <= curvature.loss(solved - W).sum() <= exact * (1 + 1e-6)
+    # By default a batch ends at steps worth 0.1 % of its loss: within a few of these.
+    default = curvature.loss(compensate.mrp_cg(W, curvature, kept) - W).sum()
+    assert exact <= default <= exact * 1.01
     swept, _ = compensate.sparsegpt(W, curvature, kept, rule(pattern))
     fewer = compensate.mrp_cg(W, curvature, kept, start=swept, most=2)
     assert curvature.loss(fewer - W).sum() <= curvature.loss(swept - W).sum()
+
+
+@pytest.mark.parametrize("pattern", [None, (2, 4)])
+def test_the_best_pair_is_neither_papers_own(pattern):
+    """Measured on correlated layers: SparseGPT's mask + MRP < mask S + MRP < SparseGPT < Wanda."""
+    width, g = 192, torch.Generator().manual_seed(0)
+    X = torch.randn(4 * width, width, generator=g) @ torch.randn(width, width, generator=g)
+    W = torch.randn(width, width, generator=g)
+    inputs = Statistics(width, True, "cpu", torch.float32)
+    inputs.add(X)
+    curvature = Curvature(inputs.hessian(), 0.01, "layer")
+    by_layer = rule(pattern, scope="layer", rows=(width,))
+    swept, adaptive = compensate.sparsegpt(W, curvature, None, by_layer)
+    single = masks.select(masks.obs(W, None, curvature), by_layer)
+    wanda = masks.select(masks.wanda(W, inputs), rule(pattern))
+    ordered = [
+        compensate.mrp(W, curvature, adaptive),
+        compensate.mrp(W, curvature, single),
+        swept,
+        W * wanda,
+    ]
+    losses = [float(curvature.loss(V - W).sum()) for V in ordered]
+    # The smallest step, between the two masks under MRP, is 1.4 % here and never below 1 % in
+    # three seeds; the others are 40 % and more.
+    assert all(a < 0.995 * b for a, b in zip(losses, losses[1:], strict=False))
 
 
 def reference_sparsegpt(W, H, kept):

@@ -100,7 +100,19 @@ def hashes(folder: Path) -> dict:
     return {str(file.relative_to(folder)): manifest.sha256_file(file) for file in files}
 
 
-@pytest.mark.parametrize(("settings", "rate"), METHODS)
+EVERY_SOLVER = [
+    *METHODS,
+    ({"prune": "depth", "criterion": "taylor"}, 0.2),
+    ({"prune": "width", "multiple": 4, "criterion": "taylor", "dimensions": ["hidden"]}, 0.2),
+    ({**SPARSE, "mask": "sparsegpt", "weights": "sparsegpt"}, 0.5),
+    ({**SPARSE, "mask": "group", "weights": "mrp"}, 0.5),
+    ({**SPARSE, "mask": "obs", "weights": "mrp-cg", "pattern": "unstructured"}, 0.3),
+    ({**SPARSE, "refine": "dsnot", "layer_rates": "owl", "pattern": "unstructured"}, 0.3),
+    ({**SPARSE, "mask": "magnitude", "layer_rates": "alpha", "pattern": "unstructured"}, 0.3),
+]
+
+
+@pytest.mark.parametrize(("settings", "rate"), EVERY_SOLVER)
 def test_bytes_do_not_depend_on_run_or_threads(settings, rate, make_base, corpus, spec, tmp_path):
     found, before = [], torch.get_num_threads()
     try:

@@ -9,7 +9,17 @@ from safetensors.torch import load_file
 from p2law import manifest
 from p2law.checkpoints import io
 from p2law.errors import UserError
-from p2law.pruning import compensate, depth, layer, layer_rates, masks, names, refine, width
+from p2law.pruning import (
+    compensate,
+    depth,
+    layer,
+    layer_rates,
+    masks,
+    names,
+    products,
+    refine,
+    width,
+)
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.curvature import Curvature
 from p2law.pruning.masks import Rule
@@ -130,28 +140,35 @@ def test_a_bfloat16_base_stays_bfloat16(make_base, corpus, spec, tmp_path):
     assert all(not state[name][m == 0].any() for name, m in kept.items())
 
 
-def test_bytes_do_not_depend_on_threads(make_base, corpus, spec, tmp_path):
-    """Two threads wait for one another on a busy machine: one small case, then bare layers."""
+def test_solvers_at_real_sizes_do_not_depend_on_threads():
+    """Large enough for every kernel to split its work; the stage's own test has tiny models."""
     found, before = [], torch.get_num_threads()
-    base = make_base(hidden_size=96, num_hidden_layers=1)
     g = torch.Generator().manual_seed(0)
-    X = torch.randn(600, 256, generator=g) @ torch.randn(256, 256, generator=g)
-    W = torch.randn(128, 256, generator=g)
-    settings = {"mask": "sparsegpt", "weights": "mrp-cg"}
+    X = torch.randn(1024, 512, generator=g) @ torch.randn(512, 512, generator=g)
+    W = torch.randn(128, 512, generator=g)
+    rule = Rule((2, 4), 0.5, "layer", (96, 32))
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            inputs = Statistics(256, True, "cpu", torch.float32)
-            inputs.add(X)
-            curvature = Curvature(inputs.hessian(), 0.01, "layer")
-            kept = masks.group(W, curvature, (2, 4))
-            exact = compensate.mrp(W, curvature, kept)
-            folder = pruned(spec, base, corpus, tmp_path / str(threads), **settings)[2]
-            found.append((manifest.sha256_file(folder / "model.safetensors"), exact, kept))
+            inputs = Statistics(512, True, "cpu", torch.float32)
+            with products.fast():
+                inputs.add(X)
+            with products.exact(X.device):
+                curvature = Curvature(inputs.hessian(), 0.01, "layer")
+                swept, kept = compensate.sparsegpt(W, curvature, None, rule)
+                found.append(
+                    [
+                        masks.group(W, curvature, (2, 4)),
+                        swept,
+                        compensate.mrp(W, curvature, kept),
+                        compensate.mrp_cg(W, curvature, kept, start=swept),
+                        curvature.loss(swept - W),
+                        inputs.norms(),
+                    ]
+                )
     finally:
         torch.set_num_threads(before)
-    assert found[0][0] == found[1][0]
-    assert all(torch.equal(a, b) for a, b in zip(found[0][1:], found[1][1:], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_spilled_states_give_nearly_the_same(make_base, corpus, spec, tmp_path, monkeypatch):

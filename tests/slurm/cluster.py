@@ -18,6 +18,7 @@ is a link to /dev/null that Slurm counts and hands out as CUDA_VISIBLE_DEVICES.
 """
 
 import argparse
+import contextlib
 import getpass
 import os
 import re
@@ -68,7 +69,7 @@ SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd-%n.log
 SlurmdParameters=config_overrides
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 MpiDefault=none
 SelectType=select/cons_tres
@@ -105,8 +106,6 @@ SITE = {
 
 class Cluster:
     """One local Slurm whose files lie in `folder`."""
-
-    cpus = CPUS
 
     def __init__(self, folder: Path = DEFAULT_FOLDER):
         self.folder = Path(folder).resolve()
@@ -174,10 +173,25 @@ class Cluster:
             time.sleep(0.1)
 
     def lose_node(self, node: str) -> None:
-        """Kill a node's daemon and every process of its jobs at once, as a power cut would."""
+        """Kill a node's daemon and every process of its jobs, as a power cut would."""
+        jobs = self.command("squeue", "--noheader", "--nodelist", node, "--format=%A").split()
         self.kill_daemon(f"slurmd-{node}")
-        for pid in self._left_over(f"SLURMD_NODENAME={node}".encode()):
-            os.kill(pid, signal.SIGKILL)
+        steps, others = [], []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                command, setting = ((path / f).read_bytes() for f in ("cmdline", "environ"))
+            except OSError:
+                continue
+            if str(self.folder).encode() not in setting:
+                continue
+            if any(f"slurmstepd: [{job}.".encode() in command for job in jobs):
+                steps.append(int(path.name))
+            elif any(f"SLURM_JOB_ID={job}\0".encode() in setting + b"\0" for job in jobs):
+                others.append(int(path.name))
+        # Steps first: they would report their processes' deaths as a failure of the job.
+        for pid in steps + others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def wait_for_idle_nodes(self, timeout: float = 60) -> None:
         """Return when every node is idle; raise SystemExit with the logs' ends otherwise."""
@@ -224,8 +238,8 @@ class Cluster:
         except OSError:
             return False
 
-    def _left_over(self, word: bytes = b"") -> list[int]:
-        """Return ids of job and step processes of this cluster whose environment holds a word."""
+    def _left_over(self) -> list[int]:
+        """Return the ids of job and step processes of this cluster."""
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
@@ -235,7 +249,7 @@ class Cluster:
                 continue
             ours = str(self.folder).encode() in environment
             step = name.startswith("slurmstepd")
-            if ours and word in environment and (b"SLURM_JOB_ID=" in environment or step):
+            if ours and (b"SLURM_JOB_ID=" in environment or step):
                 found.append(int(path.name))
         return found
 

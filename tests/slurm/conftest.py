@@ -13,6 +13,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PARTS = ("Snakefile", "config.yaml", "workflow", "studies", "envs")
+FAULTS = "tests/slurm/faults.yaml"
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 
 
@@ -36,9 +37,9 @@ def slurm():
 
 @pytest.fixture(scope="session")
 def checkout():
-    """Copy the working tree without results into a folder, and more studies if named."""
+    """Copy the working tree without results into a folder."""
 
-    def copy(folder: Path, *studies: Path) -> Path:
+    def copy(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for part in PARTS:
             source = ROOT / part
@@ -47,8 +48,8 @@ def checkout():
                 shutil.copytree(source, folder / part, ignore=ignore)
             else:
                 shutil.copy(source, folder / part)
-        for study in studies:
-            shutil.copy(study, folder / "studies")
+        (folder / FAULTS).parent.mkdir(parents=True)
+        shutil.copy(ROOT / FAULTS, folder / FAULTS)
         return folder
 
     return copy
@@ -88,3 +89,12 @@ def run_snakemake(slurm, environment):
         return done.stdout
 
     return call
+
+
+@pytest.fixture(scope="session")
+def undisturbed(run_snakemake, checkout, tmp_path_factory) -> Path:
+    """The fault tests' study on this machine, left alone."""
+    folder = checkout(tmp_path_factory.mktemp("undisturbed"))
+    words = ("--cores", 2, "--configfile", FAULTS, "--", "tables")
+    run_snakemake(folder, *words, profile=None)
+    return folder

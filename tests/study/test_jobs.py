@@ -59,6 +59,17 @@ def test_gpus_hold_the_model_and_end_in_time(paper):
     assert jobs(paper).shards("llama-3.1-8B") and not jobs(paper).shards("llama-3.2-1B")
 
 
+def test_rows_at_once_are_what_the_weights_leave(paper):
+    # A row of Llama-3.2-1B keeps 2048 x 4 x (16 + 2.5) x (10 x 2048 + 4 x 8192) = 8.07 GB (its head
+    # works in chunks); 0.9 x 80 GiB less 16 bytes a parameter leave 57.5 GB: seven rows.
+    study = jobs(paper)
+    assert study.micro_rows("posttrain", "llama-3.2-1B") == 7
+    assert jobs(paper, gpu="A40").micro_rows("posttrain", "llama-3.2-1B") == 2
+    paper["posttrain"]["batch_tokens"] = 4096
+    paper["posttrain"] |= {"warmup_tokens": 4096, "budgets": [8192, 16384, 32768]}
+    assert jobs(paper, gpu="H100").micro_rows("posttrain", "qwen2.5-0.5B") == 2  # all there are
+
+
 def test_a_larger_job_takes_whole_nodes_and_its_cores_and_time_follow(paper):
     wide = jobs(paper, {"posttrain": {"gpu": 16}})
     assert wide.nodes("posttrain", "llama-3.1-8B") == 2

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,16 @@ def test_a_width_that_a_llama_cannot_load_is_refused_before_any_job(tiny):
         Study(tiny, "study.yaml")
     for word in ("methods.narrow", "odd", "hidden size", "5 heads", "attention_bias"):
         assert word in str(error.value)
+
+
+def test_a_pruned_folder_is_refused_before_any_job(tiny, tmp_path):
+    shape = Study(tiny, "study.yaml").models["tiny-16"].config
+    (tmp_path / "config.json").write_text(json.dumps(shape))
+    tiny["families"]["tiny"]["models"] = {"given": {"source": "folder", "path": str(tmp_path)}}
+    check_study(Study(tiny, "study.yaml"), "study.yaml")
+    (tmp_path / "masks.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"study.yaml: .*models.given: .*pruned already"):
+        check_study(Study(tiny, "study.yaml"), "study.yaml")
 
 
 def test_a_study_may_end_after_pruning(tiny):

@@ -39,6 +39,11 @@ def test_two_clean_runs_give_the_same_loss_table(first, clean):
     for name in ("losses.csv", "losses.parquet"):
         one, two = ((c.results / "tables" / name).read_bytes() for c in (first, clean))
         assert hashlib.sha256(one).hexdigest() == hashlib.sha256(two).hexdigest()
+    one, two = (pd.read_parquet(c.results / "tables/oneshot.parquet") for c in (first, clean))
+    measured = ["seconds", "peak_memory_bytes"]
+    pd.testing.assert_frame_equal(
+        one.drop(columns=measured), two.drop(columns=measured), check_exact=True
+    )
 
 
 def test_coverage_of_partial_results_is_told(finished):

@@ -155,6 +155,8 @@ def means(stage):
         words = f"${{SLURM_JOB_ID:+--time-limit {limit:.0f}}}"
         if resources.gpu:
             words += f" --processes {resources.gpu // resources.nodes}"
+            rows = JOBS.micro_rows(stage, wildcards.model)
+            words += f" --micro-rows {rows}" if rows else " --micro-rows 1 --recompute"
         return words + (" --shard" if JOBS.shards(wildcards.model) else "")
 
     return options

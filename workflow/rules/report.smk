@@ -1,6 +1,6 @@
-"""The report: summary/ holds the pruned models, the laws, held-out errors and checks as tables;
-report.html is one self-contained page of these, the figures and provenance, by Snakemake's own
-reporter.
+"""The report: summary/ holds the pruned models, the laws, held-out errors, the plan and checks as
+tables; report.html is one self-contained page of these, the figures and provenance, by Snakemake's
+own reporter.
 """
 
 # Page of summary/ -> its category and label in the report; those of laws only where there are runs.
@@ -9,6 +9,7 @@ if STUDY.runs:
     PAGES |= {
         "law": ("Laws", "Fits and constants"),
         "holdouts": ("Laws", "Held-out errors"),
+        "plan": ("Plan", "What to buy"),
     }
 PAGES |= {"checks": ("Checks", "Is the study sound?")}
 

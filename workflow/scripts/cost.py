@@ -3,34 +3,27 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
+from p2law.actuals import Job, jobs
 from p2law.costs import Cost, Costs
 from p2law.errors import run
-from p2law.manifest import read_manifest
 from p2law.study.grid import Study
 
 COLUMNS = ("stage", "jobs", "tokens", "PFLOP", "hours", "memory GB", "disk GB")
 FOLDERS = {"base": "base", "prune": "pruned", "posttrain": "posttrained", "evaluate": "evaluated"}
 
 
-def actual(study: Study, cost: Cost) -> dict[str, float] | None:
-    """Hours, peak memory and disk of a stage's finished jobs, from their manifests."""
-    folder = study.root / FOLDERS[cost.stage]
-    jobs = [read_manifest(p) for p in folder.rglob("manifest.json") if "state" not in p.parts]
-    jobs = [job for job in jobs if job["stage"] in (cost.stage, "prune-method")]
-    if not jobs:
+def actual(study: Study, stage: str, done: list[Job]) -> dict[str, float] | None:
+    """Hours, peak memory and disk of a stage's finished jobs."""
+    mine = [job for job in done if job.stage == stage]
+    if not mine:
         return None
-    memory = max(job["provenance"]["peak_memory_bytes"] for job in jobs)
-    disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return {"hours": spent_seconds(folder) / 3600, "memory": memory, "disk": disk}
-
-
-def spent_seconds(folder: Path) -> float:
-    """Wall seconds of a stage's jobs, as Snakemake's benchmark files record them."""
-    stage = {name: stage for stage, name in FOLDERS.items()}[folder.name]
-    files = (folder.parent / "benchmarks" / stage).rglob("*.tsv")
-    return sum(float(file.read_text().splitlines()[1].split("\t")[0]) for file in files)
+    files = (study.root / FOLDERS[stage]).rglob("*")
+    return {
+        "hours": sum(job.hours for job in mine),
+        "memory": max(job.memory_bytes for job in mine),
+        "disk": sum(path.stat().st_size for path in files if path.is_file()),
+    }
 
 
 def row(cost: Cost) -> list[str]:
@@ -59,9 +52,10 @@ def main() -> None:
         f" hours are {unit}-hours at {costs.rate / 1e9:.4g} GFLOP/s"
     )
     print("".join(f"{name:>11}" for name in COLUMNS) + "   actual: hours  memory GB   disk GB")
+    done = list(jobs(study))
     for cost in costs.stages():
         line = "".join(f"{cell:>11}" for cell in row(cost))
-        spent = actual(study, cost)
+        spent = actual(study, cost.stage, done)
         if spent:
             line += f"{spent['hours']:>16.3g}{spent['memory'] / 1e9:>11.3g}"
             line += f"{spent['disk'] / 1e9:>10.3g}"

@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     add("--residual", default="log", choices=["log", "raw"], help="of log losses or of losses")
     add("--signs", default="nonnegative", choices=["nonnegative", "free"], help="of amplitudes")
     add("--column", action="append", default=[], metavar="NAME=FILE_COLUMN", help="map a column")
+    add("--run", help="only the rows of this run (a law of one curve needs one)")
     add("--bootstrap", type=int, default=1000, help="run-level replicates (default 1000)")
     add("--seed", type=int, default=0, help="of the bootstrap (default 0)")
     add("--processes", type=int, default=1, help="that share the rule's fits (default 1)")
@@ -56,11 +57,11 @@ def parser() -> argparse.ArgumentParser:
 def by_hand(options: argparse.Namespace) -> None:
     """One form on one table: write fit.json, print the constants."""
     from p2law.laws import registry
+    from p2law.laws.extrapolation import extrapolation, warnings
     from p2law.laws.fit import fit
     from p2law.laws.metrics import errors as measure
     from p2law.laws.records import finite, fit_dict
     from p2law.laws.table import check_table, read_table
-    from p2law.laws.uncertainty import bootstrap
 
     columns = {}
     for pair in options.column:
@@ -69,26 +70,26 @@ def by_hand(options: argparse.Namespace) -> None:
         ours, theirs = pair.split("=", 1)
         columns[ours] = theirs
     form = registry.get(options.form)
-    table = read_table(options.table, columns)
+    table = one_run(read_table(options.table, columns), form, options)
     check_table(table, [form], str(options.table))
-    result = fit(
-        form,
-        table,
-        objective=options.objective,
-        delta=_delta(options.delta),
-        signs=options.signs,
-        raw=options.residual == "raw",
-    )
-    draws = None
-    if options.bootstrap:
-        draws = bootstrap(result, table["run"].to_numpy(), options.bootstrap, options.seed)
+    settings = {
+        "objective": options.objective, "delta": _delta(options.delta), "signs": options.signs,
+        "raw": options.residual == "raw",
+    }  # fmt: skip
+    result = fit(form, table, **settings)
+    draws, note = replicates(result, table, options)
     record = fit_dict(result, draws)
+    record["notes"] = [*record["notes"], *note]
+    record |= {"gradient": result.gradient, "starts_unfinished": result.starts_unfinished}
     details = {name: record["constants"][name] for name in record["constants"]}
     record["constants"] = {name: c["value"] for name, c in details.items()}
     record["intervals"] = {name: [c["low"], c["high"]] for name, c in details.items()}
     record["units"] = {name: c["unit"] for name, c in details.items()}
     record |= {"form": form.name, "formula": form.formula, "source": form.source}
     record |= {"points": len(table), "metrics": measure(table, result.predicted)}
+    error = record["metrics"]["mean_abs_rel_error"]
+    record["extrapolation"] = extrapolation(form, table, error, **settings)
+    record["notes"] += warnings(record["extrapolation"])
     manifest.write_json(options.out, finite(record))
     print(summary(record))
     if not result.converged:
@@ -96,6 +97,37 @@ def by_hand(options: argparse.Namespace) -> None:
             f"{options.form} did not converge on {options.table}: one more step promises"
             f" {result.gain:.1e} of the objective; {options.out} says so in 'converged'"
         )
+
+
+def one_run(table, form, options: argparse.Namespace):
+    """The rows that ``--run`` names, or all; a law of one curve refuses several runs."""
+    runs = table["run"].unique()
+    if options.run is not None:
+        if options.run not in runs:
+            shown = ", ".join(map(str, runs[:10])) + (", ..." if len(runs) > 10 else "")
+            raise UserError(f"--run {options.run}: no such run; {options.table} has {shown}")
+        return table[table["run"] == options.run].reset_index(drop=True)
+    if form.per_run and table["run_given"].all() and len(runs) > 1:
+        raise UserError(
+            f"form {form.name} is a law of one curve and {options.table} has {len(runs)} runs:"
+            f" choose one with --run, such as --run {runs[0]}"
+        )
+    return table
+
+
+def replicates(result, table, options: argparse.Namespace):
+    """Run-level replicates, or None, and notes on what they are worth."""
+    from p2law.laws.uncertainty import FEW_RUNS, bootstrap
+
+    runs = table["run"].nunique()
+    if not options.bootstrap:
+        return None, []
+    if runs < 2:
+        return None, ["one run: no run-level interval"]
+    draws = bootstrap(result, table["run"].to_numpy(), options.bootstrap, options.seed)
+    if not table["run_given"].all():
+        return draws, ["no column run: each row counts as a run of its own in the intervals"]
+    return draws, [f"{runs} runs are few for run-level intervals"] if runs < FEW_RUNS else []
 
 
 def _delta(text: str) -> float | str:
@@ -116,6 +148,10 @@ def summary(record: dict) -> str:
         lines.append(f"  {name:8} {value:<12.6g} {record['units'][name]}{interval}")
     fitted = f"rank {record['rank']} of {record['constants_fitted']}"
     lines.append(f"converged {record['converged']}, {fitted}, condition {record['condition']:.3g}")
+    arrived, unfinished = record["starts_at_optimum"], record["starts_unfinished"]
+    lines.append(
+        f"of the starts {100 * arrived:.0f} % arrived, {100 * unfinished:.0f} % unfinished"
+    )
     return "\n".join(lines + [f"note: {note}" for note in record["notes"]])
 
 

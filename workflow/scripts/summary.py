@@ -1,132 +1,23 @@
-"""The report's tables as small HTML pages: pruned models, laws, held-out errors, checks."""
+#!/usr/bin/env python3
+"""The report's tables: pruned models, laws, held-out errors, the plan, checks of the study."""
 
 import argparse
+import csv
+import io
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from html import escape
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from p2law.actuals import Job, by_model, jobs
 from p2law.costs import Costs
 from p2law.errors import run
 from p2law.manifest import read_manifest, write_manifest, write_text
+from p2law.report.html import page, table
 from p2law.study.grid import Study
 from p2law.study.specs import BASE
-from p2law.tables.oneshot import matched_rates
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 14px/1.45 system-ui, sans-serif; margin: 1.5em; color: #222; }}
-table {{ border-collapse: collapse; margin: 0 0 2em; }}
-caption {{ text-align: left; font-weight: 600; padding: .4em 0; }}
-th, td {{ padding: .2em .7em; border-bottom: 1px solid #ddd; text-align: right; }}
-th:first-child, td:first-child {{ text-align: left; }}
-</style></head><body><h1>{title}</h1>{body}</body></html>
-"""
-
-
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """An HTML table; numbers to four significant digits, None as a dash."""
-    cells = ["<tr>" + "".join(f"<th>{escape(name)}</th>" for name in head) + "</tr>"]
-    cells += ["<tr>" + "".join(f"<td>{_cell(v)}</td>" for v in row) + "</tr>" for row in rows]
-    return f"<table><caption>{escape(caption)}</caption>{''.join(cells)}</table>"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "&ndash;"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
-
-
-def oneshot(tables: Path) -> str:
-    """Every pruned model before post-training, by model and rate, best first."""
-    import pandas as pd
-
-    rows = pd.read_parquet(tables.parent / "oneshot.parquet")
-    pages = []
-    for model, group in rows.groupby("model", sort=False):
-        group = group.assign(matched=matched_rates(group["rate"]))
-        group = group.sort_values(["matched", "Lp"], kind="stable")
-        first = group.iloc[0]
-        pages.append(
-            table(
-                f"{model}: L0 {first['L0']:.4f} ± {first['L0_se']:.4f} nats per token on"
-                f" {first['evaluation_tokens']:,} held-out tokens",
-                [
-                    *("method", "what goes", "rate asked", "rate achieved", "loss", "damage"),
-                    *("standard error of the damage", "perplexity", "seconds", "memory (GB)"),
-                ],
-                [
-                    [
-                        *(row.method, row.settings, row.rate_asked, row.rate, row.Lp, row.damage),
-                        *(row.damage_se, row.perplexity, row.seconds, row.peak_memory_bytes / 1e9),
-                    ]
-                    for row in group.itertuples()
-                ],
-            )
-        )
-    return "".join(pages)
-
-
-def laws(law: dict[str, Any]) -> str:
-    """Every fitted form by method: how well it fits, then the constants with their intervals."""
-    fits = law["fits"]
-    fields = ("r2", "mean_abs_rel_error", "asd_nats_per_1e6_tokens", "aicc")
-    health = table(
-        "Fit of every form, by method",
-        [
-            *("family", "method", "form", "R²", "mean relative error", "ASD (nats per 1e6 tokens)"),
-            *("AICc", "rank", "constants", "converged"),
-        ],
-        [
-            [
-                *(fit[k] for k in ("family", "method", "form")),
-                *(fit["metrics"].get(field) for field in fields),
-                *(fit[k] for k in ("rank", "constants_fitted", "converged")),
-            ]
-            for fit in fits
-        ],
-    )
-    constants = table(
-        f"Constants with {100 * law['level']:.0f} % run-level intervals",
-        ["family", "method", "form", "constant", "value", "low", "high", "unit", "identified"],
-        [
-            [
-                *(fit[k] for k in ("family", "method", "form")),
-                *(name, value["value"], value["low"], value["high"], value["unit"]),
-                value["identified"],
-            ]
-            for fit in fits
-            if fit.get("replicates")
-            for name, value in fit["constants"].items()
-        ],
-    )
-    return health + constants
-
-
-def holdouts(law: dict[str, Any]) -> str:
-    """Held-out errors of every form, split by split."""
-    fields = ("mean_abs_rel_error", "mean_signed_rel_error", "asd_nats_per_1e6_tokens")
-    fields += ("covered", "interval_width", "identified")
-    return table(
-        "Held-out errors: the split's points were not fitted",
-        [
-            *("family", "method", "split", "held out", "form", "mean relative error"),
-            *("signed error", "ASD (nats per 1e6 tokens)", "share inside the interval"),
-            *("width of the interval", "identified"),
-        ],
-        [
-            [
-                *(row[k] for k in ("family", "method", "split", "held", "form")),
-                *map(row.get, fields),
-            ]
-            for row in law["holdouts"]
-        ],
-    )
 
 
 def checks(study: Study, law: dict[str, Any] | None) -> str:
@@ -168,33 +59,80 @@ def costs(study: Study) -> str:
     )
 
 
+def spent(done: list[Job]) -> str:
+    """What the finished jobs took, beside the estimate."""
+    rows = by_model(done)
+    caption = "Estimate against actual, finished jobs (last attempts; every job: jobs.csv)"
+    return table(caption, list(rows[0]), [list(row.values()) for row in rows]) if rows else ""
+
+
+def jobs_csv(done: list[Job]) -> str:
+    """Every finished job as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Job)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(asdict, done))
+    return text.getvalue()
+
+
+def planned(study: Study, folder: Path, out: Path) -> str:
+    """The plan page; its two tables are written as CSV."""
+    from p2law.laws.plan import Laws, variants_of
+    from p2law.report import plan
+
+    methods = study.settings.methods
+    masked = {name for name, m in methods.items() if m.prune["prune"] == "weights"}
+    laws = Laws.read(folder, study.stage_manifest("tables").parent / "losses.parquet")
+    variants = variants_of(laws.table, masked)
+    hardware, per_hour = study.settings.hardware, Costs(study).rate * 3600
+    answered = plan.answers(laws, variants, per_hour)
+    chosen = plan.choices(laws, variants, per_hour)
+    write_text(out / "plan.csv", answered.to_csv(index=False))
+    write_text(out / "choices.csv", chosen.to_csv(index=False))
+    machine = f"a core's at {hardware.gflops:g} GFLOP/s"
+    if hardware.device != "cpu":
+        machine = f"a {hardware.gpu}'s at {100 * hardware.mfu:g} % of its peak"
+    return plan.page(answered, chosen, machine)
+
+
 def main() -> None:
+    """Write the pages and the folder's manifest."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, type=json.loads, help="key and study, as JSON")
     parser.add_argument("--law", type=Path, help="the law's manifest.json; none without runs")
     parser.add_argument("--tables", required=True, type=Path, help="the tables' manifest.json")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     arguments = parser.parse_args()
+
+    from p2law.report.laws import holdouts, laws
+    from p2law.report.pruning import oneshot
+
     started = time.time()
     study = Study(arguments.spec["study"], "the study")
     pages = {"oneshot": ("Pruned models", oneshot(arguments.tables))}
-    law, inputs = None, {"tables": arguments.tables}
+    law, inputs, files = None, {"tables": arguments.tables}, []
+    arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.law:
-        law = json.loads((arguments.law.parent / "law.json").read_text())
+        folder = arguments.law.parent
+        law = json.loads((folder / "law.json").read_text())
         inputs["law"] = arguments.law
+        files = ["plan.csv", "choices.csv"]
         pages |= {
             "law": ("The laws", laws(law)),
             "holdouts": ("Held-out errors", holdouts(law)),
+            "plan": ("The plan", planned(study, folder, arguments.out)),
         }
-    pages["checks"] = ("Checks and costs", checks(study, law) + costs(study))
+    done = list(jobs(study))
+    pages["checks"] = ("Checks and costs", checks(study, law) + costs(study) + spent(done))
+    write_text(arguments.out / "jobs.csv", jobs_csv(done))
     for name, (title, body) in pages.items():
-        write_text(arguments.out / f"{name}.html", PAGE.format(title=title, body=body))
+        write_text(arguments.out / f"{name}.html", page(title, body))
     write_manifest(
         arguments.out,
         stage="summary",
         spec=arguments.spec,
         inputs=inputs,
-        files=[f"{name}.html" for name in pages],
+        files=["jobs.csv", *files, *(f"{name}.html" for name in pages)],
         results={"pages": list(pages)},
         started=started,
     )

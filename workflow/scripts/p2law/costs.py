@@ -226,11 +226,16 @@ class Costs:
         pretrain = settings.pretrain if named.settings.source == "pretrain" else None
         needs = [0.0]
         if pretrain is not None:
-            needs += [train_bytes(named.config, named.parameters, pretrain.batch_tokens)]
+            batch = self._at_once(pretrain.batch_tokens)
+            needs += [train_bytes(named.config, named.parameters, batch)]
         if settings.posttrain is not None:
-            batch = settings.posttrain.batch_tokens
+            batch = self._at_once(settings.posttrain.batch_tokens)
             needs += [train_bytes(named.config, named.parameters, batch) + self._beside(model)]
         return max(needs)
+
+    def _at_once(self, batch_tokens: int) -> int:
+        """Tokens of a batch in one pass: all on a CPU; on a GPU a row, or more as they fit."""
+        return batch_tokens if self.hardware.device == "cpu" else self.rows
 
     def _beside(self, model: str) -> float:
         """Bytes of what a post-training run may hold beside its model: the dearest run's.

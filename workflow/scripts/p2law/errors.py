@@ -2,7 +2,8 @@
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 USER_ERROR = 2
 """Exit code of a script that stopped on a :class:`UserError`."""
@@ -14,6 +15,15 @@ class UserError(ValueError):
     The message is one sentence or two that name the setting or file, what was found, and what is
     allowed or what to do. Raised before anything is written where it can be known.
     """
+
+
+@contextmanager
+def within(where: str) -> Iterator[None]:
+    """Put the setting or file that a :class:`UserError` comes from before its message."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def run(main: Callable[[], int | None]) -> int:

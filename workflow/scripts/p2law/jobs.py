@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from p2law.costs import GPU_GIB, PROCESS_BYTES, TRAIN_BYTES, Costs
+from p2law.costs import GPU_GIB, PROCESS_BYTES, TRAIN_BYTES, Costs, train_bytes
 from p2law.errors import UserError
 
 TRAINED = ("base", "posttrain")
@@ -47,8 +47,15 @@ class Jobs:
 
     def largest(self) -> int:
         """GPUs of the study's largest job."""
-        rules = (*TRAINED, "prune", "evaluate")
-        return max(self.gpus(rule, model) for rule in rules for model in self.study.models)
+        return max(
+            self.gpus(rule, name)
+            for name, model in self.study.models.items()
+            for rule in (
+                *(["base"] if model.settings.source == "pretrain" else []),
+                *(["posttrain"] if self.study.runs else []),
+                *("prune", "evaluate"),
+            )
+        )
 
     def gpus(self, rule: str, model: str) -> int:
         """GPUs of one job over all its nodes; 0 for a study on CPUs."""
@@ -67,6 +74,20 @@ class Jobs:
     def shards(self, model: str) -> bool:
         """Whether one GPU cannot hold a model in training, so that its weights are split."""
         return self.hardware.device == "cuda" and self._share(model) > 1
+
+    def micro_rows(self, rule: str, model: str) -> int:
+        """Rows of a batch that a GPU in training takes at once; 0 where not even one fits.
+
+        What weights, gradients and moments leave of 90 % of its memory, at fp32's activations.
+        """
+        named, rows = self.study.models[model], self.costs.rows
+        row = train_bytes(named.config, named.parameters, rows)
+        row -= train_bytes(named.config, named.parameters, 0)
+        states = TRAIN_BYTES * named.parameters["total"]
+        held = states / (self.gpus(rule, model) if self.shards(model) else 1)
+        free = 0.9 * GPU_GIB[self.hardware.gpu] * 2**30 - held
+        share = self._batch_rows(rule) // self.gpus(rule, model)
+        return max(0, min(share, int(free / row)))
 
     def threads(self, rule: str, model: str) -> int:
         """Cores of one job on each node."""
@@ -106,10 +127,11 @@ class Jobs:
     def _needed(self, model: str) -> int:
         """A power of two that holds the model and, within a node, ends within ``job_hours``."""
         fit = 2 ** math.ceil(math.log2(max(1.0, self._share(model))))
-        runs = [run for run in self.study.runs.values() if run.variant.model == model]
-        longest = max((self.costs.run_tokens(run) for run in runs), default=0.0)
-        flops = 3 * self.costs.model_flops(model) * longest
-        hours = self.costs.job_seconds(flops) / 3600 / self.hardware.job_hours
+        costs, methods = self.costs, self.study.settings.methods
+        flops = 3 * costs.model_flops(model) * costs.base_tokens(model)
+        runs = (run for method in methods for run in self.study.group_runs(model, method))
+        flops = max([flops, *(costs.run_flops(run) * costs.run_tokens(run) for run in runs)])
+        hours = costs.job_seconds(flops) / 3600 / self.hardware.job_hours
         fast = 2 ** math.ceil(math.log2(max(1.0, hours)))
         return max(fit, min(fast, self.hardware.gpus_per_node))
 

@@ -94,10 +94,15 @@ class Keep:
                     yield _folder(leg, "rolling state")
 
     def _evaluated(self, run_or_variant: Run | Variant, name: str) -> bool:
-        """Whether a checkpoint's loss is in its group's evaluation as the study asks for it."""
+        """Whether all that a study asks of a checkpoint is known: its loss, and scores on tasks."""
         variant = getattr(run_or_variant, "variant", run_or_variant)
-        path = self.study.evaluated_manifest(variant.model, variant.method)
-        return self._current(path) and name in read_manifest(path)["spec"]["checkpoints"]
+        paths = [self.study.evaluated_manifest(variant.model, variant.method)]
+        if self.study.settings.downstream is not None:
+            paths.append(self.study.downstream_manifest(variant.model, variant.method))
+        return all(
+            self._current(path) and name in read_manifest(path)["spec"]["checkpoints"]
+            for path in paths
+        )
 
     def _spent(self, variant: Variant) -> bool:
         """Whether a pruned checkpoint has been evaluated and trained to all its points."""

@@ -100,6 +100,10 @@ def verify_files(path: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(path)
     for lost in missing_files(path, manifest):
+        if (mark := lost.with_name(CLEANED)).exists() and not lost.exists():
+            raise UserError(
+                f"{lost}: cleaned away on purpose; delete {mark} and run again to rebuild it"
+            )
         found = f"{lost.stat().st_size} bytes" if lost.exists() else "nothing"
         name = lost.relative_to(Path(path).parent).as_posix()
         raise UserError(
@@ -172,9 +176,32 @@ def provenance(started: float) -> dict[str, Any]:
         "packages": package_versions(),
         "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "gpus": gpu_names()},
         "python": platform.python_version(),
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
-        "node": platform.node(),
+        "node": os.environ.get("SLURMD_NODENAME") or platform.node(),
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+        "slurm": slurm_job(),
     }
+
+
+def slurm_job() -> dict[str, Any] | None:
+    """The Slurm job that this process is part of, its nodes and its energy; None outside Slurm."""
+    number = os.environ.get("SLURM_JOB_ID")
+    if number is None:
+        return None
+    nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST")
+    return {"job": number, "nodes": nodes, "energy_joules": energy_joules(number)}
+
+
+def energy_joules(job: str) -> int | None:
+    """Joules that a job's nodes have reported so far; None where Slurm does not measure them."""
+    command = ["sstat", "--noheader", "--parsable2", "--allsteps", "--format=ConsumedEnergyRaw"]
+    try:
+        done = subprocess.run(
+            [*command, f"--jobs={job}"], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    values = [int(word) for word in done.stdout.split() if word.isdigit()]
+    return max(values, default=0) or None
 
 
 @cache

@@ -6,6 +6,7 @@ or none. Nothing from a source is executed, and pickled weights are refused.
 
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -19,6 +20,8 @@ from p2law.errors import UserError
 
 TOKENIZER_PATTERNS = ("tokenizer*", "special_tokens_map.json", "vocab.json", "vocab.txt")
 TOKENIZER_PATTERNS += ("merges.txt", "added_tokens.json", "chat_template*", "*.model")
+PRUNED = ("masks.safetensors", "kept.safetensors")
+"""Files that lie beside a pruned checkpoint only."""
 CONFIGS = (files.CONFIG, "generation_config.json")
 
 
@@ -49,11 +52,20 @@ def wanted(names: Iterable[str], shards: Iterable[str]) -> list[str]:
 def _from_folder(spec: Mapping[str, Any], stage: Path) -> None:
     folder = Path(spec["path"]).expanduser()
     files.check_folder(folder)
+    refuse_pruned(folder)
     if (folder / manifest.NAME).exists():
         manifest.verify_files(folder / manifest.NAME)
     present = [file.name for file in folder.iterdir() if file.is_file()]
     for name in wanted(present, files.shards(folder)):
         shutil.copyfile(folder / name, stage / name)
+
+
+def refuse_pruned(folder: Path) -> None:
+    """Refuse a checkpoint that this workflow made by pruning: rates would count from there."""
+    record = folder / manifest.NAME
+    stage = manifest.read_manifest(record)["stage"] if record.exists() else None
+    if stage in ("prune", "posttrain") or any((folder / name).exists() for name in PRUNED):
+        raise UserError(f"{folder}: this checkpoint was pruned already; name a base model")
 
 
 def pinned(spec: Mapping[str, Any]) -> str:
@@ -124,6 +136,15 @@ def _is_network(error: BaseException) -> bool:
     return type(error).__module__.startswith(("httpx", "httpcore"))
 
 
+@contextmanager
+def _alone(path: Path) -> Iterator[Path]:
+    """A folder that holds a GGUF file and nothing else: transformers would read what lies beside
+    it, such as another tokenizer's files, before it."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / path.name).symlink_to(path.resolve())
+        yield Path(folder)
+
+
 def _from_gguf(spec: Mapping[str, Any], stage: Path) -> None:
     """Dequantise to fp32 and copy into a clean model: transformers refuses to save a GGUF one."""
     import torch
@@ -136,9 +157,10 @@ def _from_gguf(spec: Mapping[str, Any], stage: Path) -> None:
     gguf_tokenizer(path, stage)
     io.quiet()
     try:
-        quantised = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True
-        )
+        with _alone(path) as folder:
+            quantised = AutoModelForCausalLM.from_pretrained(
+                folder, gguf_file=path.name, dtype=torch.float32, local_files_only=True
+            )
     except (ValueError, OSError, KeyError, NotImplementedError) as error:
         raise UserError(f"{path}: transformers cannot read this GGUF file: {error}") from error
     shape = quantised.config.to_diff_dict()
@@ -157,7 +179,8 @@ def gguf_tokenizer(path: Path, out: Path) -> None:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        with _alone(path) as folder:
+            tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=path.name)
     except (ValueError, OSError, KeyError) as error:
         raise UserError(f"{path}: transformers cannot read its tokenizer: {error}") from error
     tokenizer.save_pretrained(out)

@@ -80,7 +80,7 @@ def profiles(data: Data) -> tuple[Figure, pd.DataFrame]:
                 label = {"family": fit["family"], "method": fit["method"], "exponent": name}
                 rows += [label | {"value": a, "rise": b} for a, b in zip(x, rise, strict=True)]
         panel.axhline(1.0, color="0.4", linewidth=0.8, linestyle=(0, (1, 2)))
-        panel.set_ylim(0, 2.5)
+        panel.set_ylim(-0.08, 2.5)  # a flat profile lies on 0 and must be seen
         panel.set_xlabel(name)
     if names:
         axes[0, 0].set_ylabel("rise of objective / 95 % threshold")
@@ -99,7 +99,7 @@ def restarts(data: Data) -> tuple[Figure, pd.DataFrame]:
         ended = [x for x in fit["objectives_over_starts"] if x is not None]
         over = np.array(ended) / fit["objective"]
         panel.hist(np.clip(over, 1, 2), bins=np.linspace(1, 2, 41), color=style.SHADES[1])
-        panel.set_title(f"{fit['method']}: {100 * fit['starts_at_optimum']:.0f} % at the optimum")
+        panel.set_title(f"{fit['method']}\n{100 * fit['starts_at_optimum']:.0f} % at the optimum")
         panel.set_xlabel("objective / best")
         label = {"family": fit["family"], "method": fit["method"]}
         rows += [label | {"start": i, "objective_over_best": x} for i, x in enumerate(over)]

@@ -12,8 +12,8 @@ from p2law.laws import forms, registry, schedules
 from p2law.laws.table import prepare
 from p2law.manifest import verify_files
 
-LAWS = ("p2", "damage_rectified", "damage_power")
-"""Laws that figures show, in order of preference after P²."""
+LAWS = ("p2", registry.DAMAGE)
+"""Laws that figures show side by side."""
 TITLES = {
     "p2": "P²",
     "damage_power": "damage, power",

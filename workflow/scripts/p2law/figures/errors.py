@@ -6,17 +6,15 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from p2law.figures import style
-from p2law.figures.data import TITLES, Data
+from p2law.figures.data import LAWS, TITLES, Data
 from p2law.laws.splits import ORDERED, SPLITS
-
-SIDE_BY_SIDE = ("p2", "damage_rectified")
 
 
 def residuals(data: Data) -> tuple[Figure, pd.DataFrame]:
     """Relative residuals against log D, log N0 and the rate: P² above, the damage law below."""
     table = data.predictions
     table = table[(table["split"] == "fit") & (table["method"] != "all")]
-    shown = [form for form in SIDE_BY_SIDE if (table["form"] == form).any()]
+    shown = [form for form in LAWS if (table["form"] == form).any()]
     figure, axes = style.panels(max(len(shown), 1), 3, height=1.9, sharey=True)
     methods = sorted(table["method"].unique())
     for row, form in zip(axes, shown, strict=False):
@@ -52,21 +50,21 @@ def holdouts(data: Data) -> tuple[Figure, pd.DataFrame]:
     """
     table = data.predictions
     splits = [*ORDERED, "leave-one-method"]
-    table = table[table["split"].isin(splits) & table["form"].isin(SIDE_BY_SIDE)]
+    table = table[table["split"].isin(splits) & table["form"].isin(LAWS)]
     table = table[(table["method"] != "all") | (table["split"] == "leave-one-method")]
-    figure, axes = style.panels(len(SIDE_BY_SIDE), len(splits), height=2.0, sharey="row")
+    figure, axes = style.panels(len(LAWS), len(splits), height=2.0, sharey="row")
     titles = {
         "budget": "last 20 % of budgets", "size": "largest size", "rate": "highest rate",
         "leave-one-method": "a method never seen",
     }  # fmt: skip
     methods = sorted(data.points["method"].unique())
-    for i, form in enumerate(SIDE_BY_SIDE):
+    for i, form in enumerate(LAWS):
         for j, split in enumerate(splits):
             rows = table[(table["form"] == form) & (table["split"] == split)]
             _holdout_panel(axes[i, j], rows, methods)
-            if i == 0:
-                axes[i, j].set_title(titles[split])
-            if i == len(SIDE_BY_SIDE) - 1:
+            above = f"{titles[split]}\n" if i == 0 else ""
+            axes[i, j].set_title(above + _in_words(rows))
+            if i == len(LAWS) - 1:
                 axes[i, j].set_xlabel("measured loss, nats")
         axes[i, 0].set_ylabel(f"{TITLES[form]}\npredicted / measured - 1, %")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -91,15 +89,22 @@ def _holdout_panel(panel, rows: pd.DataFrame, methods: list[str]) -> None:
         panel.errorbar(
             at["loss"], 100 * at["error"], yerr=[below, above], fmt=style.MARKERS[k],
             color=style.shade(k, len(methods)), markersize=3.5, markerfacecolor="white",
-            elinewidth=0.5, label=method,
+            elinewidth=0.4, label=method,
         )  # fmt: skip
     panel.margins(x=0.08)
-    top = 110 * rows["error"].abs().max() + 1
-    panel.text(
-        0.03, 0.97, f"mean {100 * rows['error'].abs().mean():.2f} %",
-        transform=panel.transAxes, va="top",
-    )  # fmt: skip
+    top = 130 * rows["error"].abs().max() + 1
     panel.set_ylim(-top, top)
+
+
+def _in_words(rows: pd.DataFrame) -> str:
+    """Mean error, and the share of losses inside their interval."""
+    if rows.empty:
+        return ""
+    mean = f"mean {100 * rows['error'].abs().mean():.2f} %"
+    if rows["low"].isna().any():
+        return mean
+    inside = rows["loss"].between(rows["low"], rows["high"]).mean()
+    return f"{mean}, {100 * inside:.0f} % inside"
 
 
 def comparison(data: Data) -> tuple[Figure, pd.DataFrame]:

@@ -1,9 +1,12 @@
 """The figure of pruned models: what each method costs in loss before any post-training."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from p2law.figures import style
 from p2law.figures.data import Data
@@ -35,9 +38,7 @@ def oneshot(data: Data) -> tuple[Figure, pd.DataFrame]:
     axes[0, 0].set_yticks(range(len(lines)), [method for _, method in lines])
     axes[0, 0].set_ylim(len(lines) - 0.5, -0.5)
     handles = [
-        axes[0, 0].plot([], [], _marker(k), color=style.shade(k, len(levels)), label=f"{rate:.1%}")[
-            0
-        ]
+        Line2D([], [], label=f"{rate:.1%}", **_look(k, len(levels)))
         for k, rate in enumerate(levels)
     ]
     figure.legend(
@@ -66,21 +67,20 @@ def order(table: pd.DataFrame) -> list[tuple[str, str]]:
 def _panel(
     panel: Axes, here: pd.DataFrame, lines: list[tuple[str, str]], levels: list[float]
 ) -> None:
-    """One model's points; kinds are parted by a line and named at the right."""
+    """One model's points, those at its most common rate with their numbers."""
     common = here.groupby("matched")["method"].nunique().idxmax()
     places = {method: i for i, (_, method) in enumerate(lines)}
     for k, level in enumerate(levels):
         at = here[here["matched"] == level]
         panel.errorbar(
-            at["damage"], at["method"].map(places), xerr=at["damage_se"], fmt=_marker(k),
-            color=style.shade(k, len(levels)), markersize=4, elinewidth=0.8,
+            at["damage"], at["method"].map(places), xerr=at["damage_se"], elinewidth=0.8,
+            **_look(k, len(levels)),
         )  # fmt: skip
-        if level == common:
-            for row in at.itertuples():
-                panel.annotate(
-                    f"{row.damage:.3f}", (row.damage, places[row.method]), xytext=(6, -2.5),
-                    textcoords="offset points", fontsize=6, color="0.3",
-                )  # fmt: skip
+    for row in here[here["matched"] == common].itertuples():
+        panel.annotate(
+            f"{row.damage:.3f}", (row.damage, places[row.method]), xytext=(5, 1.5),
+            textcoords="offset points", fontsize=6, color="0.3",
+        )  # fmt: skip
     if (here["damage"] > 0).all():
         panel.set_xscale("log")
         _plain_ticks(panel, here["damage"])
@@ -88,10 +88,19 @@ def _panel(
         panel.axvline(0, color="0.4", linewidth=0.8, linestyle=(0, (1, 2)))
     panel.margins(x=0.12)
     panel.grid(axis="y", color="0.94")
-    kinds = [kind for kind, _ in lines]
-    for i in range(1, len(kinds)):
-        if kinds[i] != kinds[i - 1]:
+    _part_kinds(panel, [kind for kind, _ in lines])
+
+
+def _part_kinds(panel: Axes, kinds: list[str]) -> None:
+    """A line between kinds of pruning, and at the right what goes, where its word has room."""
+    for i, kind in enumerate(kinds):
+        if i and kinds[i - 1] != kind:
             panel.axhline(i - 0.5, color="0.6", linewidth=0.8)
+        if kinds.index(kind) == i and 4 * kinds.count(kind) > len(KINDS[kind]):
+            panel.text(
+                1.0, i, KINDS[kind], transform=panel.get_yaxis_transform(), rotation=270,
+                va="top", fontsize=6, color="0.3", clip_on=False,
+            )  # fmt: skip
 
 
 def _plain_ticks(panel: Axes, values: pd.Series) -> None:
@@ -103,5 +112,8 @@ def _plain_ticks(panel: Axes, values: pd.Series) -> None:
     panel.minorticks_off()
 
 
-def _marker(k: int) -> str:
-    return style.MARKERS[k % len(style.MARKERS)]
+def _look(k: int, count: int) -> dict[str, Any]:
+    """Marker and shade of the k-th of so many rates: the more is removed, the darker."""
+    marker = style.MARKERS[k % len(style.MARKERS)]
+    color = style.shade(count - 1 - k, count)
+    return {"marker": marker, "color": color, "linestyle": "", "markersize": 4}

@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from p2law.figures import style
-from p2law.figures.data import TITLES, Data
+from p2law.figures.data import LAWS, TITLES, Data
 
-SHOWN = (("p2", "-"), ("damage_rectified", (0, (3, 1.5))))
+SHOWN = tuple(zip(LAWS, ("-", (0, (3, 1.5))), strict=True))
 
 
 def curves(data: Data) -> tuple[Figure, pd.DataFrame]:

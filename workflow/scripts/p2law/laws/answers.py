@@ -122,14 +122,18 @@ def for_residual(curve: Curve, epsilon: float) -> np.ndarray:
 
 
 def _falling(function, level: np.ndarray) -> np.ndarray:
-    """Where a falling function of log D first is at or below ``level`` [B]."""
-    low, high = np.full(len(level), LOG_LOW), np.full(len(level), LOG_HIGH)
-    at_once = function(low[:, None])[:, 0] <= level
-    never = function(high[:, None])[:, 0] > level
-    for _ in range(70):
+    """Where a function of log D is at or below ``level`` [B] for good.
+
+    A loss falls everywhere; the slope of a rectified curve rises at first, so the last crossing is
+    looked for on a grid before it is bisected.
+    """
+    grid = np.linspace(LOG_LOW, LOG_HIGH, 200)
+    above = function(grid[None]) > level[:, None]
+    last = np.where(above.any(1), len(grid) - 1 - above[:, ::-1].argmax(1), -1)
+    low, high = grid[np.maximum(last, 0)], grid[np.minimum(last + 1, len(grid) - 1)]
+    for _ in range(60):
         middle = 0.5 * (low + high)
         below = function(middle[:, None])[:, 0] <= level
         high = np.where(below, middle, high)
         low = np.where(below, low, middle)
-    tokens = np.exp(high)
-    return np.where(at_once, 0.0, np.where(never, np.inf, tokens))
+    return np.where(last < 0, 0.0, np.where(last == len(grid) - 1, np.inf, np.exp(high)))

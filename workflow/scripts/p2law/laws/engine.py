@@ -77,16 +77,16 @@ def _minimise(problem, starts, delta, signs, weights, held, max_steps, tolerance
     low, high = problem.limits(signs)
     phi = np.clip(np.array(starts, dtype=float), low, high)
     weights = np.ones((len(phi), len(problem.y))) if weights is None else weights
-    objective = _objective(problem, phi, delta, weights)
+    phi, objective = _solve_amplitudes(problem, phi, delta, weights, low)
     damping = np.full(len(phi), 1e-2)
     settled = np.zeros(len(phi), dtype=bool)
     quiet = np.zeros(len(phi), dtype=int)
+    since = np.full(len(phi), np.inf)
     for _ in range(max_steps):
         at = np.flatnonzero(~settled)
         if not len(at):
             break
-        trial = _step(problem, phi[at], delta, weights[at], damping[at], low, high, held)
-        reached = _objective(problem, trial, delta, weights[at])
+        trial, reached = _step(problem, phi[at], delta, weights[at], damping[at], low, high, held)
         better = reached < objective[at]
         gain = np.where(better, objective[at] - reached, 0.0)
         small = gain <= tolerance * np.abs(objective[at])
@@ -94,18 +94,26 @@ def _minimise(problem, starts, delta, signs, weights, held, max_steps, tolerance
         objective[at] = np.where(better, reached, objective[at])
         damping[at] = np.where(better, damping[at] * 0.2, np.minimum(damping[at] * 5.0, 1e16))
         quiet[at] = np.where(small & better, quiet[at] + 1, np.where(better, 0, quiet[at]))
-        settled[at] = (quiet[at] >= 2) | (damping[at] >= 1e12) | (objective[at] == 0.0)
+        stopped = (quiet[at] >= 2) | (damping[at] >= 1e12) | (objective[at] == 0.0)
+        # Heavy damping makes steps small anywhere: a stop counts if a fresh attempt gains nothing.
+        with np.errstate(invalid="ignore"):  # a start without a finite value never settles
+            gained = since[at] - objective[at]
+            settled[at] = stopped & (gained <= 1e3 * tolerance * objective[at])
+        again = at[stopped & ~settled[at]]
+        since[again], damping[again], quiet[again] = objective[again], 1e-2, 0
     return Minimum(phi, objective, settled)
 
 
-def _objective(problem: Problem, phi: Array, delta: float, weights: Array) -> Array:
-    residuals = problem.residuals(problem.predict(phi))
-    value = huber(np.where(np.isfinite(residuals), residuals, 1e6), delta, weights)
-    return np.where(np.isfinite(residuals).all(-1), value, np.inf)
+def _value(residuals: Array, delta: float, weights: Array) -> Array:
+    """Objectives [R] of residuals [R, n]; infinite where a prediction has no logarithm."""
+    finite = np.isfinite(residuals)
+    if finite.all():
+        return huber(residuals, delta, weights)
+    return np.where(finite.all(-1), huber(np.where(finite, residuals, 0.0), delta, weights), np.inf)
 
 
-def _step(problem, phi, delta, weights, damping, low, high, held) -> Array:
-    """One damped step for each start, amplitudes solved anew at the new exponents."""
+def _step(problem, phi, delta, weights, damping, low, high, held) -> tuple[Array, Array]:
+    """One damped step for each start, amplitudes solved anew at the new exponents, and values."""
     residuals, jacobian = problem.linearise(phi)
     residuals = np.where(np.isfinite(residuals), residuals, 0.0)
     with np.errstate(divide="ignore"):
@@ -127,10 +135,7 @@ def _step(problem, phi, delta, weights, damping, low, high, held) -> Array:
             break
         fixed = np.where(crossed, phi - reached, 0.0)
         step = _solve(newton, metric, gradient, damping, frozen | crossed, fixed, problem.K)
-    trial = np.clip(phi - step, low, high)
-    if problem.K == 0:
-        return trial
-    return _solve_amplitudes(problem, trial, delta, weights, low)
+    return _solve_amplitudes(problem, np.clip(phi - step, low, high), delta, weights, low)
 
 
 def _solve(newton, metric, gradient, damping, frozen, fixed, K) -> Array:
@@ -151,29 +156,34 @@ def _solve(newton, metric, gradient, damping, frozen, fixed, K) -> Array:
     return np.linalg.solve(system, right[..., None])[..., 0] / scale
 
 
-def _solve_amplitudes(problem, trial, delta, weights, low) -> Array:
-    """One reweighted solve for the amplitudes at fixed exponents; the better of both is kept."""
+def _solve_amplitudes(problem, trial, delta, weights, low) -> tuple[Array, Array]:
+    """One reweighted solve for the amplitudes at fixed exponents: the better of both, its value."""
     K = problem.K
     constant, scaled = problem.split(problem.terms(trial[:, K:]))
     predicted = constant + (trial[:, None, :K] @ scaled)[:, 0]
+    residuals = problem.residuals(predicted)
+    value = _value(residuals, delta, weights)
+    if K == 0:
+        return trial, value
     around = predicted if problem.raw else np.where(predicted > 0, predicted, problem.y)
-    residuals = problem.residuals(around)
-    spread = np.maximum(np.abs(residuals), 1e-300)
-    curvature = weights * np.minimum(1.0, delta / spread)
+    curvature = np.where(np.isfinite(residuals), np.abs(residuals), 0.0)
+    curvature = weights * np.minimum(1.0, delta / np.maximum(curvature, 1e-300))
+    slopes, target = scaled, residuals
     if not problem.raw:
-        scaled = scaled / around[:, None, :]
-        residuals = residuals + (predicted - around) / around
-    design = scaled.transpose(0, 2, 1)
-    change = solve_linear(design, -residuals, curvature)
-    amplitudes = trial[:, :K] + change
+        slopes = scaled / around[:, None, :]
+        target = problem.residuals(around) + (predicted - around) / around
+    design = slopes.transpose(0, 2, 1)
+    amplitudes = trial[:, :K] + solve_linear(design, -target, curvature)
     negative = (amplitudes < 0).any(-1) if low[0] == 0.0 else np.zeros(len(trial), dtype=bool)
     if negative.any():
-        target = (design[negative] @ trial[negative, :K, None])[..., 0] - residuals[negative]
-        amplitudes[negative] = nonnegative(design[negative], target, curvature[negative])
-    solved = np.concatenate([amplitudes, trial[:, K:]], axis=1)
-    worse = _objective(problem, solved, delta, weights) > _objective(problem, trial, delta, weights)
-    solved[worse] = trial[worse]
-    return solved
+        wanted = (design[negative] @ trial[negative, :K, None])[..., 0] - target[negative]
+        amplitudes[negative] = nonnegative(design[negative], wanted, curvature[negative])
+    solved = problem.residuals(constant + (amplitudes[:, None] @ scaled)[:, 0])
+    reached = _value(solved, delta, weights)
+    better = reached <= value
+    found = trial.copy()
+    found[better, :K] = amplitudes[better]
+    return found, np.where(better, reached, value)
 
 
 def solve_linear(design: Array, target: Array, weights: Array) -> Array:

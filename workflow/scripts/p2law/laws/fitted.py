@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from p2law.laws.advisor import advice_record
 from p2law.laws.fit import Fit, fit
 from p2law.laws.forms import Form
 from p2law.laws.intervals import ModelError, model_error
@@ -73,6 +74,10 @@ class Whole:
         table = pd.DataFrame(self.draws.constants()).assign(**label, form=self.form.name)
         return table.to_dict("records")
 
+    def advice(self) -> dict[str, Any] | None:
+        """What the rows leave open and the runs to cure it; None where nothing is open."""
+        return advice_record(self.result, self.rows) if self.form.name in HEADLINE else None
+
 
 class PerRun:
     """A form of one curve, fitted to each run by itself: it can only extrapolate in D."""
@@ -106,6 +111,9 @@ class PerRun:
     def draw_rows(self, label: dict[str, str]) -> list[dict[str, Any]]:
         """None."""
         return []
+
+    def advice(self) -> None:
+        """None: what one run teaches helps no other."""
 
     def record(self) -> dict[str, Any]:
         """Totals over runs, and each run's constants."""

@@ -19,6 +19,10 @@ from p2law.errors import UserError
 ONE = "1"
 """Name of a term whose amplitude is fixed at one (nothing to fit, nothing to report)."""
 
+NEAR_ZERO = 1e-3
+"""Fence of exponents that may be zero. At zero a term reads like a constant: amplitudes of either
+sign then grow without end as the exponent shrinks, towards a logarithm that no form has."""
+
 Terms = Mapping[str, Mapping[str, str]]
 
 

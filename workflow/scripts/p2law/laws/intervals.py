@@ -16,7 +16,7 @@ of this and the bootstrap's interval counts, on each side. Choice and coverage: 
 "Intervals".
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,11 +66,7 @@ class ModelError:
 
     def widths(self, rows: pd.DataFrame) -> Array:
         """Half widths in log loss [m] of rows asked for."""
-        asked = new_in(self.rows, rows)
-        total = sum(
-            (self.half_width(kind) ** 2 * asked[kind] for kind in KINDS), np.zeros(len(rows))
-        )
-        return np.sqrt(total)
+        return total_widths({k: self.half_width(k) for k in KINDS}, self.rows, rows)
 
     def widen(self, rows: pd.DataFrame, predicted: Array, low: Array, high: Array):
         """The interval [m], [m] with the model's error in it."""
@@ -78,22 +74,31 @@ class ModelError:
         return np.minimum(low, predicted / factor), np.maximum(high, predicted * factor)
 
     def record(self) -> dict[str, Any]:
-        """For each kind: rms log error, number of held-out groups, half width in log loss."""
+        """For each kind: half width in log loss, and of its own hold-outs rms error and number."""
         return {
             kind: {
-                "rms": float(np.sqrt(squares.mean())),
-                "groups": len(squares),
                 "half_width": self.half_width(kind),
+                "rms": float(np.sqrt(self.squares[kind].mean())) if kind in self.squares else None,
+                "groups": len(self.squares.get(kind, ())),
             }
-            for kind, squares in self.squares.items()
+            for kind in KINDS
         }
+
+
+def total_widths(
+    half_widths: Mapping[str, float], fitted: pd.DataFrame, rows: pd.DataFrame
+) -> Array:
+    """Half widths in log loss [m] of rows asked for, from those of every kind of question."""
+    asked = new_in(fitted, rows)
+    squares = [half_widths[kind] ** 2 * asked[kind] for kind in KINDS]
+    return np.sqrt(np.sum(squares, axis=0))
 
 
 def new_in(fitted: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Array]:
     """Kind -> whether each row [m] is new in it; a new run is only that where nothing else is.
 
     A rate is new outside the range of the method's fitted rates, a budget beyond all fitted ones;
-    a method that was never fitted brings its own rates.
+    of a method that was never fitted not the rate but the damage counts, where it is known.
     """
     sizes = fitted["N0"].unique()
     methods = fitted["method"] if "method" in fitted else pd.Series("", fitted.index)
@@ -109,6 +114,10 @@ def new_in(fitted: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Array]:
             rho = rows["rho"].to_numpy()
             outside = (rho > rates.max() * NEAR) | (rho < rates.min() / NEAR)
             new["rate"] |= (method == name) & outside
+    if {"Lp", "L0"} <= set(fitted) & set(rows):
+        damage, asked = (t["Lp"].to_numpy() - t["L0"].to_numpy() for t in (fitted, rows))
+        outside = (asked > damage.max() * NEAR) | (asked < damage.min() / NEAR)
+        new["rate"] |= new["method"] & outside
     known = np.isin(rows["run"].to_numpy(), fitted["run"].unique()) if "run" in rows else False
     new["run"] = ~known & ~(new["method"] | new["size"] | new["budget"] | new["rate"])
     return new

@@ -1,15 +1,15 @@
 """The plan: what the fitted laws say to buy for a model, method and rate.
 
-For each variant: tokens for a target loss, for a marginal gain, for a residual, each with a
-run-level interval, FLOPs and GPU-hours; and the best (method, rate, budget) under a compute budget
-or a parameter count. P² answers from the rate; the damage laws answer from the loss right after
-pruning, also for a method that was never post-trained (through the law over all methods).
+For each variant: tokens for a target loss, for a marginal gain, for a residual, each with an
+interval, FLOPs and GPU-hours. P² answers from the rate; the damage laws answer from the loss right
+after pruning, also for a method that was never post-trained (through the law over all methods).
+What to buy with a budget is :mod:`p2law.laws.buy`.
 """
 
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,16 @@ from p2law.errors import UserError
 from p2law.laws import registry
 from p2law.laws.answers import Curve, curve, for_marginal, for_residual, for_target
 from p2law.laws.forms import columns_needed
+from p2law.laws.intervals import new_in, total_widths
+from p2law.laws.splits import ORDERED
+from p2law.laws.table import read_table
 
 Cost = Callable[[float, float], float]
 """(parameters while training, tokens) -> FLOPs."""
+FORMS = ("p2", registry.DAMAGE)
+"""The laws that answer, side by side."""
+FAR = 10.0
+"""Answers this factor outside the measured budgets are beyond the data."""
 
 
 def training_flops(parameters: float, tokens: float) -> float:
@@ -32,9 +39,12 @@ def training_flops(parameters: float, tokens: float) -> float:
 
 @dataclass(frozen=True)
 class Variant:
-    """What a plan is asked about. ``Lp`` None leaves the damage laws out.
+    """What a plan is asked about; None leaves out the laws that need it.
 
-    ``N0`` and ``N`` in parameters before and after pruning, ``rho`` the rate, losses in nats.
+    ``N0`` and ``N`` in parameters before and after pruning, ``trained`` those that a training step
+    computes (N0 where zeros stay in place), ``rho`` the rate, losses in nats per token; ``run`` is
+    the study's run of this variant, if it has one; ``note`` what its numbers rest on, if not on
+    measurement.
     """
 
     family: str
@@ -42,17 +52,42 @@ class Variant:
     model: str
     N0: float
     N: float
-    rho: float
+    trained: float
     L0: float
+    rho: float | None = None
     Lp: float | None = None
+    run: str = ""
+    note: str = ""
+
+    def measured(self) -> dict[str, Any]:
+        """Its fields that a law may read."""
+        return {k: v for k, v in asdict(self).items() if v is not None}
+
+    def at_rate(self, rho: float, known: "list[Variant]") -> "Variant":
+        """The same model and method at another rate, Lp between those of the rates ``known``.
+
+        Straight in log damage against log rate; None outside the measured rates.
+        """
+        near = sorted((v for v in known if v.Lp is not None), key=lambda v: v.rho)
+        moved = replace(self, rho=rho, N=self.N0 * (1 - rho), Lp=None, run="")
+        moved = replace(moved, trained=self.N0 if self.trained == self.N0 else moved.N)
+        if len(near) < 2 or not near[0].rho <= rho <= near[-1].rho:
+            return moved
+        damage = np.interp(
+            math.log(rho), [math.log(v.rho) for v in near],
+            [math.log(v.Lp - v.L0) for v in near],
+        )  # fmt: skip
+        return replace(moved, Lp=self.L0 + math.exp(damage), note="Lp interpolated between rates")
 
 
 @dataclass(frozen=True)
 class Answer:
     """Tokens for one rule with a 95 % interval and their price; ``status`` says what they mean.
 
-    ``status``: "ok", "already there" (0 tokens), "out of reach at any budget" (tokens None),
-    or "beyond the data" when the answer lies over 10 x outside the measured budgets.
+    ``status``: "ok", "already there" (0 tokens), "out of reach at any budget" (tokens None), or
+    "beyond the data" when the answer lies over 10 x outside the measured budgets. ``high`` is
+    infinite where no budget is sure to be enough. ``loss`` is the law's at that many tokens,
+    ``loss_low`` and ``loss_high`` its interval there.
     """
 
     variant: Variant
@@ -64,6 +99,8 @@ class Answer:
     low: float | None
     high: float | None
     loss: float | None
+    loss_low: float | None
+    loss_high: float | None
     flops: float | None
     gpu_hours: float | None
     status: str
@@ -71,58 +108,101 @@ class Answer:
 
 
 class Laws:
-    """The law stage's results: constants and bootstrap draws of the headline forms."""
+    """The law stage's results and the loss table that they were fitted to."""
 
-    def __init__(self, law: Mapping[str, Any], draws: pd.DataFrame, budgets: tuple[float, float]):
-        self.law, self.draws, self.budgets = law, draws, budgets
+    def __init__(self, law: Mapping[str, Any], draws: pd.DataFrame, table: pd.DataFrame):
+        self.law, self.draws, self.table = law, draws, table
+        self.budgets = float(table["D"].min()), float(table["D"].max())
 
     @classmethod
-    def read(cls, folder: Path) -> "Laws":
-        """Read a law folder (law.json, draws.parquet, predictions.csv)."""
-        folder = Path(folder)
-        for name in ("law.json", "draws.parquet", "predictions.csv"):
-            if not (folder / name).is_file():
-                raise UserError(f"{folder / name}: missing; run the law stage first")
-        law = json.loads((folder / "law.json").read_text(encoding="utf-8"))
-        seen = pd.read_csv(folder / "predictions.csv", usecols=["D"])["D"]
-        return cls(law, pd.read_parquet(folder / "draws.parquet"), (seen.min(), seen.max()))
+    def read(cls, law: Path, losses: Path) -> "Laws":
+        """Read a law folder (law.json, draws.parquet) and its loss table."""
+        for name in ("law.json", "draws.parquet"):
+            if not (Path(law) / name).is_file():
+                raise UserError(f"{Path(law) / name}: missing; run the law stage first")
+        found = json.loads((Path(law) / "law.json").read_text(encoding="utf-8"))
+        return cls(found, pd.read_parquet(Path(law) / "draws.parquet"), read_table(losses))
 
     def fit(self, variant: Variant, form: str) -> dict[str, Any] | None:
-        """The law to use: the method's own, else the one over all methods; None if none serves."""
+        """The law to use: the method's own, else the one over all methods; None if none serves.
+
+        A fit that had to leave a constant out (one rate, one size) serves only where it was made.
+        """
+        if not set(columns_needed(registry.get(form))) - {"D"} <= set(variant.measured()):
+            return None
         for method in (variant.method, "all"):
             for fit in self.law["fits"]:
                 same = fit["family"] == variant.family and fit["method"] == method
-                if same and fit["form"] == form and fit["converged"]:
+                same = same and fit["form"] == form and fit["converged"]
+                if same and self._serves(fit, variant):
                     return fit
         return None
+
+    def _serves(self, fit: Mapping[str, Any], variant: Variant) -> bool:
+        if set(registry.get(fit["form"]).constants) <= set(fit["constants"]):
+            return True
+        row = pd.DataFrame([{**variant.measured(), "D": self.budgets[0]}])
+        new = new_in(self.fitted_rows(fit), row)
+        return not (new["rate"] | new["size"]).any()
+
+    def fitted_rows(self, fit: Mapping[str, Any]) -> pd.DataFrame:
+        """The rows of the loss table that a fit has seen."""
+        rows = self.table
+        if "family" in rows:
+            rows = rows[rows["family"].astype(str) == fit["family"]]
+        return rows if fit["method"] == "all" else rows[rows["method"] == fit["method"]]
 
     def curves(self, variant: Variant, fit: Mapping[str, Any]) -> tuple[Curve, Curve | None]:
         """The variant's loss curve at the fit, and under every bootstrap draw."""
         form = registry.get(fit["form"])
-        measured = {k: v for k, v in asdict(variant).items() if v is not None}
         best = {n: c["value"] for n, c in fit["constants"].items()}
         drawn = self.draws
-        if len(drawn):
-            drawn = drawn[(drawn["family"] == fit["family"]) & (drawn["method"] == fit["method"])]
-            drawn = drawn[drawn["form"] == fit["form"]]
-        several = None
+        for key in ("family", "method", "form"):
+            drawn = drawn[drawn[key] == fit[key]]
+        measured, several = variant.measured(), None
         if len(drawn):
             several = curve(form, {n: drawn[n].to_numpy() for n in best}, measured)
         return curve(form, best, measured), several
 
+    def error(self, variant: Variant, fit: Mapping[str, Any], tokens: float) -> float:
+        """Half width of the law's own error in log loss at so many tokens; 0 where not measured."""
+        if "model_error" not in fit:
+            return 0.0
+        widths = {kind: found["half_width"] for kind, found in fit["model_error"].items()}
+        row = pd.DataFrame([{**variant.measured(), "D": tokens}])
+        return float(total_widths(widths, self.fitted_rows(fit), row)[0])
+
+    def loss(self, variant: Variant, fit: Mapping[str, Any], tokens: float):
+        """Loss at so many tokens with its interval (low, high None without replicates)."""
+        best, several = self.curves(variant, fit)
+        at = np.log([max(tokens, 1.0)])
+        loss, low, high = float(best.loss(at)[0, 0]), None, None
+        if several is not None:
+            drawn = several.loss(at)[:, 0]
+            widen = math.exp(self.error(variant, fit, tokens))
+            low = min(float(np.percentile(drawn, 2.5)), loss / widen)
+            high = max(float(np.percentile(drawn, 97.5)), loss * widen)
+        return loss, low, high
+
     def trust(self, variant: Variant, fit: Mapping[str, Any]) -> str:
         """How far the held-out tests let one trust this law for this variant."""
         unseen = fit["method"] != variant.method
-        split = "leave-one-method" if unseen else "rate"
-        rows = [
-            r for r in self.law["holdouts"]
-            if all(r[k] == fit[k] for k in ("family", "method", "form")) and r["split"] == split
-        ]  # fmt: skip
-        basis = "method never post-trained: law over all methods" if unseen else "method's own law"
-        if not rows:
-            return f"{basis}; no held-out test"
-        worst = max(r["mean_abs_rel_error"] for r in rows)
-        return f"{basis}; held-out {split} error up to {100 * worst:.2g} %"
+        basis = "method's own law"
+        if unseen:
+            seen = "method" in self.table and variant.method in set(self.table["method"])
+            why = "its own law cannot tell" if seen else "method never post-trained"
+            basis = f"{why}: law over all methods"
+        if variant.note and "Lp" in columns_needed(registry.get(fit["form"])):
+            basis = f"{basis}; {variant.note}"
+        errors = []
+        for split in ("leave-one-method",) if unseen else ORDERED:
+            rows = [
+                r["mean_abs_rel_error"] for r in self.law["holdouts"] if r["split"] == split
+                and all(r[k] == fit[k] for k in ("family", "method", "form"))
+            ]  # fmt: skip
+            if rows:
+                errors.append(f"{split} up to {100 * max(rows):.2g} %")
+        return f"{basis}; held-out error: {', '.join(errors) or 'none measured'}"
 
 
 def answer(
@@ -130,19 +210,20 @@ def answer(
     variant: Variant,
     rules: Mapping[str, float],
     flops_per_hour: float,
-    forms: tuple[str, ...] = ("p2", "damage_rectified"),
+    forms: tuple[str, ...] = FORMS,
     cost: Cost = training_flops,
 ) -> list[Answer]:
     """Tokens for every rule under every form that can speak of this variant.
 
     ``rules``: "target" (nats), "marginal" (nats per 1e6 tokens), "residual" (nats).
-    ``flops_per_hour`` is what one GPU (or core) sustains.
+    ``flops_per_hour`` is what one GPU (or core) sustains. Intervals are the run-level bootstrap's;
+    a target's is widened by the law's own error, since an error of the level moves the tokens that
+    reach it, while the other two rules rest on the curve's slope alone.
     """
     found = []
     for name in forms:
         fit = laws.fit(variant, name)
-        needs = columns_needed(registry.get(name))
-        if fit is None or (variant.Lp is None and "Lp" in needs):
+        if fit is None:
             continue
         best, several = laws.curves(variant, fit)
         for rule, level in rules.items():
@@ -151,10 +232,16 @@ def answer(
             if several is not None:
                 spread = np.nan_to_num(_solve(several, rule, level), posinf=np.inf)
                 low, high = np.percentile(spread, [2.5, 97.5], method="nearest")
-            found.append(
-                _price(laws, variant, fit, rule, level, best, (tokens, low, high), flops_per_hour,
-                       cost)
-            )  # fmt: skip
+                if rule == "target":
+                    at = tokens if math.isfinite(tokens) else laws.budgets[1]
+                    widen = math.exp(laws.error(variant, fit, max(at, 1.0)))
+                    low = min(low, float(for_target(best, level * widen)[0]))
+                    high = max(high, float(for_target(best, level / widen)[0]))
+            price = _price(laws, variant, fit, tokens, flops_per_hour, cost)
+            span = {"low": None if low is None else float(low),
+                    "high": None if high is None else float(high)}  # fmt: skip
+            found.append(Answer(variant=variant, form=name, law=fit["method"], rule=rule,
+                                level=level, **span, **price))  # fmt: skip
     return found
 
 
@@ -168,83 +255,42 @@ def _solve(curve: Curve, rule: str, level: float) -> np.ndarray:
     raise UserError(f"plan rule {rule!r} is unknown; allowed: target, marginal, residual")
 
 
-def _price(laws, variant, fit, rule, level, best, answers, flops_per_hour, cost) -> Answer:
-    tokens, low, high = (None if x is None or math.isinf(x) else float(x) for x in answers)
-    status = "ok"
-    if tokens is None:
-        status = "out of reach at any budget"
-    elif tokens == 0:
-        status = "already there"
-    elif tokens < laws.budgets[0] / 10 or tokens > laws.budgets[1] * 10:
-        status = "beyond the data"
-    loss = flops = hours = None
-    if tokens is not None:
-        flops = cost(variant.N, tokens)
-        hours = flops / flops_per_hour
-        loss = float(best.loss(np.log([max(tokens, 1.0)]))[0, 0])
-    return Answer(
-        variant, fit["form"], fit["method"], rule, level, tokens, low, high, loss, flops, hours,
-        status, laws.trust(variant, fit),
-    )  # fmt: skip
+def _price(laws: Laws, variant, fit, tokens: float, flops_per_hour: float, cost: Cost) -> dict:
+    """What an answer costs and what loss it buys."""
+    trust = laws.trust(variant, fit)
+    if math.isinf(tokens):
+        empty = ("tokens", "loss", "loss_low", "loss_high", "flops", "gpu_hours")
+        return dict.fromkeys(empty) | {"status": "out of reach at any budget", "trust": trust}
+    flops = cost(variant.trained, tokens)
+    loss, low, high = laws.loss(variant, fit, tokens)
+    status = "already there" if tokens == 0 else within(laws, tokens)
+    return {"tokens": tokens, "loss": loss, "loss_low": low, "loss_high": high, "flops": flops,
+            "gpu_hours": flops / flops_per_hour, "status": status, "trust": trust}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A variant trained as far as a compute budget allows, and the loss that a law expects."""
-
-    variant: Variant
-    form: str
-    tokens: float
-    flops: float
-    loss: float
-    low: float | None
-    high: float | None
+def within(laws: Laws, tokens: float) -> str:
+    """ "ok", or "beyond the data" where tokens lie far outside the measured budgets."""
+    lowest, highest = laws.budgets
+    return "ok" if lowest / FAR <= tokens <= highest * FAR else "beyond the data"
 
 
-def best_choices(
-    laws: Laws,
-    variants: list[Variant],
-    *,
-    flops: float,
-    parameters: float | None = None,
-    form: str = "p2",
-    cost: Cost = training_flops,
-) -> list[Choice]:
-    """Variants from lowest to highest expected loss when each spends ``flops``.
-
-    ``parameters`` drops variants that keep more than that. Cost must be linear in tokens.
-    """
-    found = []
-    for variant in variants:
-        fit = laws.fit(variant, form)
-        if fit is None or (parameters is not None and parameters < variant.N):
-            continue
-        tokens = flops / cost(variant.N, 1.0)
-        best, several = laws.curves(variant, fit)
-        at = np.log([tokens])
-        low = high = None
-        if several is not None:
-            low, high = (float(x) for x in np.percentile(several.loss(at)[:, 0], [2.5, 97.5]))
-        loss = float(best.loss(at)[0, 0])
-        found.append(Choice(variant, form, tokens, flops, loss, low, high))
-    return sorted(found, key=lambda choice: choice.loss)
-
-
-def variants_of(table: pd.DataFrame) -> list[Variant]:
-    """The variants of a loss table, one a run's first seed."""
+def variants_of(table: pd.DataFrame, masked: set[str] = frozenset()) -> list[Variant]:
+    """The variants of a loss table, one a run's first seed; ``masked`` methods keep their zeros."""
     rows = table.drop_duplicates([c for c in ("family", "model", "method", "rho") if c in table])
-    return [
-        Variant(
-            str(row.get("family", "")), str(row.get("method", "all")), str(row.get("model", "")),
-            float(row["N0"]), float(row.get("N", row["N0"])), float(row["rho"]), float(row["L0"]),
-            float(row["Lp"]) if "Lp" in row and row["Lp"] > row["L0"] else None,
-        )
-        for _, row in rows.iterrows()
-    ]  # fmt: skip
+    found = []
+    for row in rows.to_dict("records"):
+        method, kept = str(row.get("method", "all")), float(row.get("N", row["N0"]))
+        found.append(Variant(
+            family=str(row.get("family", "")), method=method, model=str(row.get("model", "")),
+            N0=float(row["N0"]), N=kept, trained=float(row["N0"]) if method in masked else kept,
+            L0=float(row["L0"]), rho=float(row["rho"]), run=str(row["run"]),
+            Lp=float(row["Lp"]) if row.get("Lp", 0.0) > row["L0"] else None,
+        ))  # fmt: skip
+    return found
 
 
-def as_rows(found: list[Answer] | list[Choice]) -> list[dict[str, Any]]:
-    """Flat rows, the variant's fields first."""
+def as_rows(found: list) -> list[dict[str, Any]]:
+    """Flat rows of answers or choices, the variant's fields first."""
     rows = []
     for item in found:
         row = asdict(item)

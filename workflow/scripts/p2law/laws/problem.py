@@ -7,11 +7,12 @@ from 3e8 (raw constants) to about 1e2 (law.md section 4).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from p2law.laws.bend import BoundBend
 from p2law.laws.forms import ONE, Form, log_quantity, parse_power
 
 Array = np.ndarray
@@ -31,7 +32,7 @@ class Problem:
     slopes: Array
     base: Array
     means: dict[str, float]
-    bend: dict[str, Array] | None
+    bend: BoundBend | None
     fixed_term: bool
     raw: bool
 
@@ -56,14 +57,35 @@ class Problem:
         exponents = self.form.exponents.values()
         low = np.array([floor] * self.K + [e.low for e in exponents])
         high = np.array([np.inf] * self.K + [e.high for e in exponents])
+        if self.bend and self.bend.straight:
+            self.bend.limits(low[self.K :], high[self.K :])
         return low, high
+
+    # ------------------------------------------------------------------ other coordinates
+
+    def straightened(self) -> "Problem":
+        """The same problem in the coordinates of :mod:`p2law.laws.bend`, where it has a bend."""
+        if not (self.bend and self.bend.bend.depth):
+            return self
+        return replace(self, bend=replace(self.bend, straight=True))
+
+    def to_straight(self, phi: Array) -> Array:
+        """This problem's constants [R, K + p] for :meth:`straightened`."""
+        if not (self.bend and self.bend.bend.depth):
+            return phi
+        return np.concatenate([phi[:, : self.K], self.bend.straighten(phi[:, self.K :])], axis=1)
+
+    def from_straight(self, phi: Array) -> Array:
+        """Constants [R, K + p] of :meth:`straightened` for this problem."""
+        if not (self.bend and self.bend.bend.depth):
+            return phi
+        return np.concatenate([phi[:, : self.K], self.bend.plain(phi[:, self.K :])], axis=1)
 
     def subset(self, rows: Array) -> "Problem":
         """The same problem on some rows, with the same centres."""
-        bend = {k: v[rows] for k, v in self.bend.items()} if self.bend else None
-        return Problem(
-            self.form, self.y[rows], self.offset[rows], self.slopes[:, rows], self.base[:, rows],
-            self.means, bend, self.fixed_term, self.raw,
+        return replace(
+            self, y=self.y[rows], offset=self.offset[rows], slopes=self.slopes[:, rows],
+            base=self.base[:, rows], bend=self.bend.subset(rows) if self.bend else None,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ values
@@ -73,28 +95,8 @@ class Problem:
         T, n, p = self.slopes.shape
         logs = (theta @ self.slopes.reshape(T * n, p).T).reshape(len(theta), T, n) + self.base
         if self.bend:
-            logs[:, self.bent] += self._bend(theta)[0]
+            logs[:, self.bent] += self.bend.log_factor(theta)
         return np.exp(np.minimum(logs, 200.0))
-
-    def _bend(self, theta: Array) -> tuple[Array, Array]:
-        """Log of the bend factor [R, n] and its gradient [R, n, p]."""
-        bend, index = self.form.bend, {e: i for i, e in enumerate(self.form.exponents)}
-        power = theta[:, index[bend.power], None]
-        depth = theta[:, index[bend.depth], None] if bend.depth else np.ones_like(power)
-        distance = self.bend["D"] - theta[:, index[bend.t0], None]
-        for quantity, name in bend.by.items():
-            distance = distance - theta[:, index[name], None] * self.bend[quantity]
-        z = np.clip(power * distance, -500, 500)
-        soft = np.logaddexp(0.0, z)
-        slope = -depth / (1.0 + np.exp(-z))
-        gradient = np.zeros((*z.shape, theta.shape[1]))
-        gradient[..., index[bend.power]] = slope * distance
-        gradient[..., index[bend.t0]] = -slope * power
-        if bend.depth:
-            gradient[..., index[bend.depth]] = -soft
-        for quantity, name in bend.by.items():
-            gradient[..., index[name]] += -slope * power * self.bend[quantity]
-        return -depth * soft, gradient
 
     def split(self, terms: Array) -> tuple[Array, Array]:
         """What no amplitude scales [R, n] and the terms that amplitudes scale [R, K, n]."""
@@ -132,7 +134,7 @@ class Problem:
         product = weighted.transpose(2, 0, 1) @ self.slopes.transpose(1, 0, 2)
         jacobian[..., K:] = product.transpose(1, 0, 2)
         if self.bend:
-            jacobian[..., K:] += weighted[:, self.bent, :, None] * self._bend(theta)[1]
+            jacobian[..., K:] += weighted[:, self.bent, :, None] * self.bend.gradient(theta)
         if not self.raw:
             jacobian /= np.where(predicted > 0, predicted, 1.0)[..., None]
         return self.residuals(predicted), jacobian
@@ -205,7 +207,10 @@ def bind(
                     base[t] += sign * x[quantity]
                 else:
                     slopes[t, :, names.index(name)] += sign * x[quantity]
-    bend = {q: centred[q] for q in ("D", *form.bend.by)} if form.bend else None
+    bend = None
+    if form.bend:
+        places = {name: i for i, name in enumerate(names)}
+        bend = BoundBend(form.bend, places, {q: centred[q] for q in ("D", *form.bend.by)})
     offset = np.exp(logs[form.offset]) if form.offset else np.zeros(n)
     y = frame["loss"].to_numpy(dtype=float)
     return Problem(form, y, offset, slopes, base, centre, bend, fixed, raw)

@@ -1,10 +1,13 @@
 """Intervals beside the bootstrap: the cluster sandwich and the profile of the objective.
 
 Both allow for points of one run sharing their error: the score of a run is the sum over its
-points. The profile's threshold is scaled by the ratio of naive to sandwich variance (a Huber
-objective is no likelihood, and correlated points are fewer than they seem), so that the interval
-is where 2 (S(x) - S_min) x ratio <= t²(runs - 1). A profile that never leaves the threshold is flat
-on that side: the table does not bound the exponent there, and the end is None.
+points. A dozen runs leave the plain sandwich too small, since each run pulls the fit towards
+itself, so the scores are those of the fit without the run, to first order (the jackknife form,
+CR3, of Bell and McCaffrey 2002), and Student's t has runs - 1 degrees. The profile's threshold is
+scaled by the ratio of naive to sandwich variance (a Huber objective is no likelihood, and
+correlated points are fewer than they seem), so that the interval is where
+2 (S(x) - S_min) x ratio <= t²(runs - 1). A profile that never leaves the threshold is flat on that
+side: the table does not bound the exponent there, and the end is None.
 """
 
 from dataclasses import dataclass
@@ -12,8 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from p2law.laws import forms
 from p2law.laws.engine import Minimum, minimise
-from p2law.laws.fit import RANK, Fit
+from p2law.laws.fit import Fit
+from p2law.laws.health import RANK
 from p2law.laws.problem import Array
 
 FEWEST_RUNS = 10
@@ -32,40 +37,48 @@ class Profile:
     high: float | None
 
 
-def _scores(fit: Fit, runs: Array) -> tuple[Array, Array, int]:
-    """Pseudo-inverse bread [P, P], meat [P, P] of the engine's constants, and the run count."""
+def _variances(fit: Fit, runs: Array) -> tuple[Array, Array, int]:
+    """Naive and cluster variance [K + p] of the engine's constants, and the number of runs."""
     residuals, jacobian = (a[0] for a in fit.problem.linearise(fit.phi[None]))
     delta = fit.delta
     # The mean curvature of the objective stands for each point's: few points sit inside delta.
     inside = np.mean(np.abs(residuals) <= delta) if np.isfinite(delta) else 1.0
+    inside = max(float(inside), 1.0 / len(residuals))
     norms = np.linalg.norm(jacobian, axis=0)
     norms = np.where(norms > 0, norms, 1.0)
     scaled = jacobian / norms
-    bread = np.linalg.pinv(scaled.T @ scaled * max(inside, 1.0 / len(residuals)), rcond=RANK**2)
     names, index = np.unique(runs, return_inverse=True)
-    scores = np.zeros((len(names), len(norms)))
-    np.add.at(scores, index, np.clip(residuals, -delta, delta)[:, None] * scaled)
-    n, k, G = len(residuals), fit.rank, len(names)
-    small = G / max(G - 1, 1) * (n - 1) / max(n - k, 1)
-    outer = np.outer(norms, norms)
-    return bread / outer, small * scores.T @ scores * outer, G
+    pull = np.clip(residuals, -delta, delta)
+    whole = inside * scaled.T @ scaled
+    moved = np.zeros((len(names), len(norms)))  # of the constants, when a run is left out
+    for run in range(len(names)):
+        mine = scaled[index == run]
+        rest = np.linalg.pinv(whole - inside * mine.T @ mine, rcond=RANK**2, hermitian=True)
+        moved[run] = rest @ (pull[index == run] @ mine)
+    G = len(names)
+    naive = np.diag(np.linalg.pinv(whole, rcond=RANK**2, hermitian=True))
+    return naive / norms**2, (G - 1) / G * (moved**2).sum(0) / norms**2, G
 
 
 def sandwich(fit: Fit, runs: Array) -> dict[str, tuple[float, float]]:
     """95 % interval of each exponent from the cluster sandwich, t with runs - 1 degrees.
 
-    Empty where there are fewer than ``FEWEST_RUNS`` runs.
+    It is a first-order interval: none is given for exponents that stand at a fence, that the table
+    does not determine, or whose term is gone, and none at all with fewer than ``FEWEST_RUNS`` runs.
     """
-    bread, meat, G = _scores(fit, runs)
+    _, robust, G = _variances(fit, runs)
     if G < FEWEST_RUNS:
         return {}
-    error = np.sqrt(np.maximum(np.diag(bread @ meat @ bread), 0.0))
+    error = np.sqrt(robust)
     t = stats.t.ppf(0.975, G - 1)
     K = fit.problem.K
+    lost = set(fit.at_bounds) | set(fit.unidentified)
+    for amplitude in lost & set(fit.form.amplitudes):
+        lost |= forms.only_in(fit.form, amplitude)
     found = {}
     for i, name in enumerate(fit.form.exponents):
-        if fit.form.bend and name == fit.form.bend.t0:
-            continue  # its reported value is not the engine's logarithm
+        if name in lost or (fit.form.bend and name == fit.form.bend.t0):
+            continue  # the reported t0 is not the engine's logarithm
         x, e = fit.phi[K + i], error[K + i]
         found[name] = (float(x - t * e), float(x + t * e))
     return found
@@ -73,9 +86,8 @@ def sandwich(fit: Fit, runs: Array) -> dict[str, tuple[float, float]]:
 
 def profiles(fit: Fit, runs: Array, steps: int = 25) -> list[Profile]:
     """The profile of every exponent, over a range that doubles until the threshold is left."""
-    bread, meat, G = _scores(fit, runs)
-    naive = np.diag(bread)
-    robust = np.maximum(np.diag(bread @ meat @ bread), 1e-300)
+    naive, robust, G = _variances(fit, runs)
+    robust = np.maximum(robust, 1e-300)
     t = stats.t.ppf(0.975, max(G - 1, 1))
     found = []
     for i, name in enumerate(fit.form.exponents):

@@ -30,7 +30,7 @@ POOLED = "all"
 SPEC = {"forms", "objective", "delta", "bootstrap", "seed", "key", "signs", "schedule"}
 
 
-LISTS = ("fits", "holdouts", "predictions", "draws", "skipped")
+LISTS = ("fits", "holdouts", "predictions", "draws", "advice", "skipped")
 
 
 def fit_study(table: pd.DataFrame, spec: Mapping[str, Any], processes: int = 1) -> dict[str, Any]:
@@ -40,9 +40,10 @@ def fit_study(table: pd.DataFrame, spec: Mapping[str, Any], processes: int = 1) 
     (replicates), seed, signs (default "nonnegative"), key. Raises UserError for a bad spec or row.
 
     Returns ``fits`` (one a family, method and form), ``holdouts``, ``predictions`` (one row a
-    point, form and split), ``draws`` (bootstrap constants of headline forms), ``rises`` (runs whose
-    loss does not fall with D), ``healed`` (points below L0), ``skipped``, ``coverage``; every
-    number is finite, or None where there is none.
+    point, form and split), ``draws`` (bootstrap constants of headline forms), ``advice`` (what a
+    headline form leaves open and the runs to cure it), ``rises`` (runs whose loss does not fall
+    with D), ``healed`` (points below L0), ``skipped``, ``coverage``; every number is finite, or
+    None where there is none.
     """
     spec = check_spec(spec)
     table = prepare(table)
@@ -82,6 +83,9 @@ def _one_form(task: tuple[dict, pd.DataFrame, str, Mapping[str, Any]]) -> dict[s
     one = PerRun(form, spec) if form.per_run else Whole(form, spec)
     record, rows = _fit_record(one, usable, label, note)
     out["fits"].append(record)
+    advice = one.advice()
+    if advice:
+        out["advice"].append({**label, "form": name, **advice})
     out["draws"] += one.draw_rows(label)
     found, held, missed = holdout_records(one, usable, label)
     out["holdouts"] += found

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from p2law.errors import UserError
-from p2law.laws.forms import Form, columns_needed
+from p2law.laws.forms import QUANTITIES, Form, columns_needed
 
+NAMES = sorted({"loss", "run", *(c for columns, _ in QUANTITIES.values() for c in columns)})
+"""Columns that a form can use: what another file's columns may be mapped to."""
 POSITIVE = ("N0", "N", "N_average", "D", "L0", "Lp", "loss")
 MAX_SPREAD = {"N0": 1e5, "N": 1e5, "N_average": 1e5, "D": 1e7}
 """Largest ratio of two values in one table; beyond it the units are mixed up."""
@@ -31,6 +33,11 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> pd.DataF
     except (ValueError, OSError) as error:  # parser errors of both readers are ValueErrors
         raise UserError(f"{path}: cannot be read as a table ({error})") from None
     for ours, theirs in (columns or {}).items():
+        if ours not in NAMES:
+            raise UserError(
+                f"--column {ours}={theirs}: {ours!r} is no column of ours;"
+                f" allowed: {', '.join(NAMES)}"
+            )
         if theirs not in frame:
             raise UserError(
                 f"{path}: --column {ours}={theirs}: no column {theirs!r};"
@@ -41,7 +48,10 @@ def read_table(path: Path, columns: Mapping[str, str] | None = None) -> pd.DataF
 
 
 def prepare(frame: pd.DataFrame, where: str = "table") -> pd.DataFrame:
-    """Fill in what the laws need: ``rho`` from ``rate``, and a run of its own for each row."""
+    """Fill in what the laws need: ``rho`` from ``rate``, and a run of its own for each row.
+
+    Raises UserError for a table without rows and for a row without a run where others have one.
+    """
     if frame.empty:
         raise UserError(f"{where}: the loss table has no rows")
     frame = frame.copy()
@@ -50,6 +60,9 @@ def prepare(frame: pd.DataFrame, where: str = "table") -> pd.DataFrame:
     frame["run_given"] = "run" in frame
     if "run" not in frame:
         frame["run"] = [f"row{i + 1}" for i in range(len(frame))]
+    unnamed = frame["run"].isna().to_numpy()
+    if unnamed.any():
+        raise UserError(f"{where} row {int(np.argmax(unnamed)) + 1}: run is empty; name each run")
     frame["run"] = frame["run"].astype(str)
     return frame.reset_index(drop=True)
 
@@ -69,6 +82,8 @@ def check_table(frame: pd.DataFrame, forms: Iterable[Form], where: str = "table"
         _check_units(frame, column, where)
     if frame["run_given"].all() if "run_given" in frame else "run" in frame:
         _check_runs(frame, needed, where)
+    else:
+        _check_copies(frame, sorted(needed), where)
     if "D" in needed and frame["D"].nunique() < 2:
         raise UserError(
             f"{where}: every row has D = {frame['D'].iloc[0]:g}; a law in D needs at least"
@@ -135,10 +150,29 @@ def _check_runs(frame: pd.DataFrame, needed: set[str], where: str) -> None:
             frame,
             frame.duplicated(keys).to_numpy(),
             where,
-            lambda row: f"a second point at D = {frame['D'].iloc[row]:g}; one row a run and budget",
+            lambda row: (
+                f"a second point at D = {frame['D'].iloc[row]:g} (the first is row"
+                f" {_first_copy(frame, keys, row)}); one row a run and budget"
+            ),
         )
     for column in sorted(needed & {"N0", "L0", "Lp", "N", "rho"}):
         _check_constant(frame, column, where)
+
+
+def _check_copies(frame: pd.DataFrame, columns: list[str], where: str) -> None:
+    """Without runs, points may repeat a setting with another loss, but not be copies."""
+    _fail(
+        frame,
+        frame.duplicated(columns).to_numpy(),
+        where,
+        lambda row: f"a copy of row {_first_copy(frame, columns, row)} in {', '.join(columns)}",
+    )
+
+
+def _first_copy(frame: pd.DataFrame, columns: list[str], row: int) -> int:
+    """Number, from 1, of the first row that equals this one in some columns."""
+    same = (frame[columns] == frame[columns].iloc[row]).all(axis=1).to_numpy()
+    return int(np.argmax(same)) + 1
 
 
 def _check_constant(frame: pd.DataFrame, column: str, where: str) -> None:

@@ -12,6 +12,7 @@ import torch
 from p2law.corpus.packed import Packed, order
 from p2law.errors import UserError
 from p2law.pruning.blocks import Blocks
+from p2law.pruning.store import finite
 
 BATCH_TOKENS = 4096
 DEFAULT_GIB = 8.0
@@ -143,7 +144,7 @@ class Source:
         for b in range(len(states)):
             hidden = states[b].to(self.blocks.device)
             output = self.blocks.run(block, i, hidden)
-            if not torch.isfinite(output).all():
+            if not finite(output):
                 raise UserError(
                     f"{self.blocks.reader.folder}: block {i} gives NaN or infinite activations on"
                     " the calibration windows"

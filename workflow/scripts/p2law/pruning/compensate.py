@@ -16,6 +16,8 @@ COLUMNS = 128
 STEP = 16
 CHUNK_BYTES = 2**22
 """Small enough for caches and for the allocator to reuse: fresh pages cost more than the solve."""
+CACHE_BYTES = 2**21
+"""Of each of the handful of matrices that conjugate gradients walk over at every step."""
 
 
 def sparsegpt(
@@ -31,7 +33,7 @@ def sparsegpt(
     V = W.T.clone(memory_format=torch.contiguous_format)
     keep = torch.ones_like(V, dtype=torch.bool) if kept is None else kept.T.contiguous()
     width, block = len(V), max(m, COLUMNS // m * m)
-    error = torch.zeros_like(V[:block])
+    error, diagonal = torch.zeros_like(V[:block]), U.diagonal()[:, None]
     for start in range(0, width, block):
         stop = min(start + block, width)
         if kept is None and rule.pattern is None:
@@ -39,12 +41,12 @@ def sparsegpt(
         for a in range(start, stop, m):
             b = min(a + m, stop)
             if kept is None and rule.pattern is not None:
-                score = (V[a:b] / U.diagonal()[a:b, None]).square()
-                keep[a:b] = masks.select(score.T, rule).T
+                score = (V[a:b] / diagonal[a:b]).square_()
+                keep[a:b] = masks.keep_of_each(score, rule.pattern[0])
+            gone = ~keep[a:b] / diagonal[a:b]
             for j in range(a, b):
-                e = torch.where(keep[j], 0.0, V[j] / U[j, j])
-                error[j - start] = e
-                V[j:b].sub_(U[j, j:b, None] * e)
+                e = torch.mul(V[j], gone[j - a], out=error[j - start])
+                V[j:b].addr_(U[j, j:b], e, alpha=-1)
             V[b:stop].addmm_(U[a:b, b:stop].T, error[a - start : b - start], alpha=-1)
         V[stop:].addmm_(U[start:stop, stop:].T, error[: stop - start], alpha=-1)
     mask = keep.T.contiguous()
@@ -113,30 +115,45 @@ def mrp_cg(
     tolerance: float = 1e-3,
     most: int = 100,
 ) -> torch.Tensor:
-    """The same optimum by Jacobi-preconditioned conjugate gradients on all rows at once.
+    """The same optimum by conjugate gradients, started from ``start`` (or W on the mask).
 
-    Each row is its own system H_KK v_K = (w H)_K, started from ``start`` (or W on the mask). Ends
-    when every row's preconditioned residual is below ``tolerance`` of that of the zero row, or
-    after ``most`` steps. One matrix product a step; the loss never rises.
+    Every row is its own system H_KK v_K = (w H)_K; rows go in batches that stay in a CPU's cache. A
+    batch ends when a step lowers its loss by less than ``tolerance`` of it, or after ``most``
+    steps. One matrix product a step; the loss never rises.
     """
-    H, scale = curvature.H, curvature.H.diagonal()
     V = (W if start is None else start) * kept
-    target = (W @ H) * kept
-    residual = target - (V @ H) * kept
-    whole = (target.square() / scale).sum(dim=1)
-    z = residual / scale
-    direction, rz = z, (residual * z).sum(dim=1)
-    for _ in range(most):
-        active = rz > tolerance**2 * whole
-        if not active.any():
-            break
-        Hp = (direction @ H) * kept
-        curve = (direction * Hp).sum(dim=1)
-        step = torch.where(active & (curve > 0), rz / curve.clamp_min(1e-38), 0.0)[:, None]
-        V = V + step * direction
-        residual = residual - step * Hp
-        z = residual / scale
-        new = (residual * z).sum(dim=1)
-        direction = z + (new / rz.clamp_min(1e-38))[:, None] * direction
-        rz = new
+    size = len(W) if W.is_cuda else max(1, CACHE_BYTES // (W.shape[1] * W.element_size()))
+    for begin in range(0, len(W), size):
+        rows = slice(begin, begin + size)
+        _descend(V[rows], W[rows], kept[rows], curvature.H, tolerance, most)
     return V
+
+
+def _descend(
+    V: torch.Tensor,
+    W: torch.Tensor,
+    kept: torch.Tensor,
+    H: torch.Tensor,
+    tolerance: float,
+    most: int,
+) -> None:
+    """Jacobi-preconditioned conjugate gradients on all rows of V at once, in place."""
+    scale, change = H.diagonal(), W - V
+    residual = change @ H
+    loss = (residual * change).sum() / 2
+    residual.mul_(kept)
+    z = residual / scale
+    direction, rz = z.clone(), (residual * z).sum(dim=1)
+    for _ in range(most):
+        Hp = (direction @ H).mul_(kept)
+        curve = (direction * Hp).sum(dim=1)
+        step = torch.where(curve > 0, rz / curve, 0.0)
+        V.addcmul_(step[:, None], direction)
+        gain = (step * rz).sum() / 2  # what this step takes off the loss, exactly
+        loss -= gain
+        if gain <= tolerance * loss:
+            break
+        residual.addcmul_(step[:, None], Hp, value=-1)
+        torch.div(residual, scale, out=z)
+        before, rz = rz, (residual * z).sum(dim=1)
+        direction.mul_(torch.where(before > 0, rz / before, 0.0)[:, None]).add_(z)

@@ -91,13 +91,16 @@ def prune_layer(p: Problem, settings: Mapping[str, Any]) -> tuple[torch.Tensor, 
     return WEIGHTS[settings["weights"]](p, kept, swept), kept
 
 
-def relative_errors(p: Problem, V: torch.Tensor) -> list[float]:
-    """||(V - W) X||^2 / ||W X||^2 of each stacked layer, without the damping."""
+def relative_errors(p: Problem, *versions: torch.Tensor) -> list[list[float]]:
+    """||(V - W) X||^2 / ||W X||^2 of each stacked layer, for each V; without the damping."""
     assert p.curvature is not None
     shift = p.curvature.added / 2
 
     def losses(change: torch.Tensor) -> list[float]:
-        plain = p.curvature.loss(change) - shift * change.double().square().sum(dim=1)
+        damping = shift * change.square().sum(dim=1, dtype=torch.float64)
+        plain = p.curvature.loss(change) - damping
         return [float(part.sum().clamp_min(0)) for part in plain.split(p.rule.rows)]
 
-    return [d / w if w else 0.0 for d, w in zip(losses(V - p.W), losses(p.W), strict=True)]
+    whole = losses(p.W)
+    lost = [losses(V - p.W) for V in versions]
+    return [[d / w if w else 0.0 for d, w in zip(each, whole, strict=True)] for each in lost]

@@ -7,6 +7,7 @@ the layers that are stacked because they share an input: "layer" scope ranks eac
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 
 import torch
@@ -14,6 +15,8 @@ import torch
 from p2law.pruning.curvature import Curvature
 from p2law.pruning.statistics import Statistics
 
+CHUNK = 2**18
+"""Scores compared at once: what stays in a CPU's cache."""
 Pattern = tuple[int, int] | None
 Score = Callable[[torch.Tensor, Statistics | None, Curvature | None], torch.Tensor]
 
@@ -84,23 +87,42 @@ def select(score: torch.Tensor, rule: Rule) -> torch.Tensor:
 
 def keep_all_but(score: torch.Tensor, pruned: int) -> torch.Tensor:
     """Per row of ``score`` False at the ``pruned`` lowest, ties to the earlier."""
-    order = torch.argsort(score, dim=1, stable=True)
-    kept = torch.ones_like(score, dtype=torch.bool)
-    return kept.scatter_(1, order[:, :pruned], False)
+    if pruned == 0:
+        return torch.ones_like(score, dtype=torch.bool)
+    last = score.kthvalue(pruned, dim=1, keepdim=True).values
+    kept, ties = score > last, score == last
+    spare = pruned - (score < last).sum(dim=1, keepdim=True)
+    if (ties.sum(dim=1, keepdim=True) > spare).any():
+        kept |= ties & (ties.cumsum(dim=1) > spare)
+    return kept
 
 
 def _select_groups(score: torch.Tensor, n: int, m: int) -> torch.Tensor:
-    """Rank within each group by counting: exact for ties, no sort of millions of tiny rows."""
-    groups = score.reshape(score.shape[0], -1, m)
-    columns = groups.unbind(-1)
-    kept = torch.empty_like(groups, dtype=torch.bool)
-    for j, mine in enumerate(columns):
-        lower = torch.zeros_like(mine, dtype=torch.int8)
-        for i, other in enumerate(columns):
-            if i != j:
-                lower += (other <= mine) if i < j else (other < mine)
-        kept[..., j] = lower >= m - n
-    return kept.reshape(score.shape)
+    """Rank within each group by comparing its pairs, a few rows at a time: no sort of tiny rows."""
+    rows = len(score) if score.is_cuda else max(1, CHUNK // score.shape[1])
+    parts = [
+        keep_of_each(part.reshape(-1, m).T, n).T.reshape(part.shape) for part in score.split(rows)
+    ]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def keep_of_each(columns: torch.Tensor, n: int) -> torch.Tensor:
+    """Per group True at the ``n`` highest of m; ``columns [m, groups]``, ties keep the later."""
+    m = len(columns)
+    earlier, later, signs, least = _pairs(m, columns.device)
+    below = columns.index_select(0, earlier) <= columns.index_select(0, later)
+    return torch.addmm(least, signs, below.float()) >= m - n
+
+
+@cache
+def _pairs(m: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """All pairs of m, and how "earlier <= later" of each counts towards the ranks of its two."""
+    earlier, later = torch.triu_indices(m, m, 1, device=device)
+    pairs = torch.arange(len(later), device=device)
+    signs = torch.zeros(m, len(later), device=device)
+    signs[later, pairs], signs[earlier, pairs] = 1.0, -1.0
+    least = torch.arange(m - 1, -1, -1, device=device, dtype=torch.float32)[:, None]
+    return earlier, later, signs, least
 
 
 def group(W: torch.Tensor, curvature: Curvature, pattern: tuple[int, int]) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch import nn
 
 from p2law.errors import UserError
 from p2law.pruning import layer as one_layer
+from p2law.pruning import products
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import Source, States
 from p2law.pruning.curvature import Curvature
@@ -78,10 +79,11 @@ class OneShot:
                 self.source.through(block, i, states, dense)
             of = collector.of
         kept = {}
-        for group in groups:
-            kept |= self._prune_group(i, block, group, of.pop(group[0], None), share)
-            for name in group[1:]:
-                of.pop(name, None)
+        with products.exact(self.blocks.device):
+            for group in groups:
+                kept |= self._prune_group(i, block, group, of.pop(group[0], None), share)
+                for name in group[1:]:
+                    of.pop(name, None)
         return kept
 
     def _prune_group(
@@ -117,8 +119,7 @@ class OneShot:
     def _report(
         self, i: int, group: tuple[str, ...], p: Problem, V: torch.Tensor, kept: torch.Tensor
     ) -> None:
-        masked = one_layer.relative_errors(p, p.W * kept)
-        final = one_layer.relative_errors(p, V)
+        masked, final = one_layer.relative_errors(p, p.W * kept, V)
         for name, before, after in zip(group, masked, final, strict=True):
             self.layers.append(
                 {
@@ -137,8 +138,8 @@ def _pass_on(source: Source, i: int, block: nn.Module, states: States, dense: St
     def see(batch: int, _: torch.Tensor, y: torch.Tensor) -> None:
         nonlocal lost, whole
         before = dense[batch].to(y.device)
-        lost += float((y - before).double().square().sum())
-        whole += float(before.double().square().sum())
+        lost += float((y - before).square().sum(dtype=torch.float64))
+        whole += float(before.square().sum(dtype=torch.float64))
 
     source.through(block, i, states, states, see)
     return lost / whole

@@ -16,7 +16,7 @@ from typing import Any
 
 from p2law import cleaned, manifest
 from p2law.errors import UserError
-from p2law.pruning import depth, layer, names, oneshot, shapes, width
+from p2law.pruning import depth, layer, names, oneshot, products, shapes, width
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import DEFAULT_GIB, Source, read_windows
 from p2law.pruning.variant import Variant
@@ -41,8 +41,9 @@ class Stage:
         if stale:
             manifest.verify_files(self.base)
             solved = {n: self._solve(v) for n, v in stale.items()}
-            for name, variant in stale.items():
-                self._make(name, variant, solved[name])
+            with products.fast():
+                for name, variant in stale.items():
+                    self._make(name, variant, solved[name])
         return self._write_method(started)
 
     @cached_property

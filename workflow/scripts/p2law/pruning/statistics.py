@@ -18,7 +18,7 @@ class Statistics:
     def __init__(self, width: int, gram: bool, device: Any, dtype: torch.dtype) -> None:
         self.tokens = 0
         self.sums = torch.zeros(width, dtype=torch.float64, device=device)
-        self.squares = torch.zeros(width, dtype=torch.float64, device=device)
+        self._squares = torch.zeros(width, dtype=torch.float64, device=device)
         self._gram = torch.zeros(width, width, dtype=dtype, device=device) if gram else None
 
     def add(self, x: torch.Tensor) -> None:
@@ -26,14 +26,20 @@ class Statistics:
         x = x.reshape(-1, x.shape[-1])
         self.tokens += len(x)
         self.sums += x.sum(dim=0)
-        self.squares += x.square().sum(dim=0)
-        if self._gram is not None:
-            # Only the panels on and above the diagonal: X^T X is symmetric.
-            width = x.shape[1]
-            step = -(-width // PANELS)
-            for start in range(0, width, step):
-                panel = x[:, start : start + step]
-                self._gram[start : start + step, start:] += panel.T @ x[:, start:]
+        if self._gram is None:
+            self._squares += x.square().sum(dim=0)
+            return
+        # Only the panels on and above the diagonal: X^T X is symmetric.
+        width = x.shape[1]
+        step = -(-width // PANELS)
+        for start in range(0, width, step):
+            panel = x[:, start : start + step]
+            self._gram[start : start + step, start:] += panel.T @ x[:, start:]
+
+    @property
+    def squares(self) -> torch.Tensor:
+        """Sum of x_j^2 of every input j: fp64 ``[in]``."""
+        return self._squares if self._gram is None else self._gram.diagonal().double()
 
     def norms(self) -> torch.Tensor:
         """||X_j|| of every input j, divided by sqrt(tokens): fp64 ``[in]``."""

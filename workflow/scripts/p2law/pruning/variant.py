@@ -9,7 +9,7 @@ import torch
 from p2law.checkpoints.files import CONFIG
 from p2law.pruning.architectures import Axes
 from p2law.pruning.blocks import Blocks
-from p2law.pruning.store import Writer, write_json
+from p2law.pruning.store import DTYPES, Writer, write_json
 
 Index = Mapping[str, torch.Tensor]
 
@@ -54,12 +54,14 @@ class Variant:
     def block(self, new: int, index: Index | None = None, weights: Index | None = None) -> None:
         """Write the base's block ``kept[new]``: sliced, with ``weights`` (by name in the block)
         in place of the stored ones, cast to the stored dtype."""
-        old = self.kept[new]
-        stored = self.base.reader.read(self.base.names(old))
-        for name, axes in self.base.arch.block_tensors(self.base.config).items():
-            tensor = stored[self.base.prefix(old) + name]
-            if weights and name in weights:
-                tensor = weights[name].to(tensor.dtype)
+        old, weights, reader = self.base.prefix(self.kept[new]), weights or {}, self.base.reader
+        named = self.base.arch.block_tensors(self.base.config)
+        stored = reader.read(old + name for name in named if name not in weights)
+        for name, axes in named.items():
+            if name in weights:
+                tensor = weights[name].to(DTYPES[reader.dtypes[old + name]])
+            else:
+                tensor = stored[old + name]
             self.writer.add(self.base.prefix(new) + name, sliced(tensor, axes, index or {}))
 
     def close(self) -> list[str]:

@@ -8,7 +8,8 @@ from importlib import metadata
 from pathlib import Path
 
 from p2law.checkpoints import gguf
-from p2law.errors import UserError
+from p2law.checkpoints.imported import refuse_pruned
+from p2law.errors import UserError, within
 from p2law.manifest import read_manifest
 from p2law.study.grid import Study
 
@@ -20,11 +21,9 @@ with two sizes its Jacobian has rank 6 of 7, with two budgets E and beta trade o
 
 def check_study(study: Study, origin: str) -> None:
     """Run every check; ``origin`` names the study's file(s)."""
-    for check in (_text, _text_size, _tokens, _rows, _warmup, _layers, _law):
-        try:
+    for check in (_text, _text_size, _bases, _tokens, _rows, _warmup, _layers, _law):
+        with within(origin):
             check(study)
-        except UserError as error:
-            raise UserError(f"{origin}: {error}") from None
 
 
 def _text(study: Study) -> None:
@@ -46,10 +45,16 @@ def _text(study: Study) -> None:
         if tokenizer.kind == "folder" and not Path(tokenizer.path).is_dir():
             raise UserError(f"families.{name}.tokenizer.path = {tokenizer.path!r}: no such folder")
         if tokenizer.kind == "gguf":
-            try:
+            with within(f"families.{name}.tokenizer"):
                 gguf.find(tokenizer.model_dump())
-            except UserError as error:
-                raise UserError(f"families.{name}.tokenizer: {error}") from None
+
+
+def _bases(study: Study) -> None:
+    """No folder of a base holds a pruned checkpoint."""
+    for model in study.models.values():
+        if model.settings.source == "folder":
+            with within(f"families.{model.family}.models.{model.name}"):
+                refuse_pruned(Path(model.settings.path).expanduser())
 
 
 def _needs(study: Study, family: str) -> dict[str, tuple[str, int]]:

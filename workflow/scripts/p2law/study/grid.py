@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from p2law.checkpoints import gguf
-from p2law.errors import UserError
+from p2law.errors import UserError, within
 from p2law.manifest import NAME
 from p2law.pruning import shapes
 from p2law.pruning.architectures import architecture_of
-from p2law.study import schema
+from p2law.study import inputs, schema
 from p2law.study.model_config import check_config
 
 
@@ -24,7 +24,7 @@ class Model:
 
     name: str
     family: str
-    settings: schema.Model
+    settings: inputs.Model
     config: Mapping[str, Any] = field(hash=False)
     """Hugging Face config keys, complete enough to count parameters."""
 
@@ -115,7 +115,7 @@ class Study:
                 seen[name] = family
                 yield Model(name, family, settings, self._config(family, name, settings))
 
-    def _config(self, family: str, name: str, settings: schema.Model) -> dict[str, Any]:
+    def _config(self, family: str, name: str, settings: inputs.Model) -> dict[str, Any]:
         section = self.settings.families[family]
         if settings.source == "pretrain":
             if self.settings.pretrain is None:
@@ -131,17 +131,13 @@ class Study:
                 **section.config,
                 **settings.config,
             }
-            try:
+            with within(f"families.{family}.models.{name}.config"):
                 architecture_of(config)
                 check_config(config)
                 return shapes.loadable(config)
-            except UserError as error:
-                raise UserError(f"families.{family}.models.{name}.config: {error}") from None
         if settings.source == "gguf":
-            try:
+            with within(f"families.{family}.models.{name}"):
                 return {**section.config, **gguf.config(gguf.find(settings.model_dump()))}
-            except UserError as error:
-                raise UserError(f"families.{family}.models.{name}: {error}") from None
         key = "shape" if settings.source == "hub" else "path"
         path = Path(getattr(settings, key)) / ("config.json" if key == "path" else "")
         try:
@@ -155,10 +151,8 @@ class Study:
     def _variants(self, model: Model) -> Iterator[Variant]:
         for method, settings in self.settings.methods.items():
             for rate in settings.rates:
-                try:
+                with within(f"methods.{method} on model {model.name}"):
                     shape = shapes.solve(model.config, settings.prune, rate)
-                except UserError as error:
-                    raise UserError(f"methods.{method} on model {model.name}: {error}") from None
                 yield Variant(model.name, method, f"{rate:g}", shape)
 
     def _runs(self) -> Iterator[Run]:

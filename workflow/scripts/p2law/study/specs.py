@@ -179,7 +179,7 @@ class Specs:
     def law(self) -> dict[str, Any]:
         """Of the law stage: forms, objective, replicates."""
         spec = self.settings.law.model_dump(exclude={"identify"}, exclude_none=True)
-        spec |= {"seed": self.settings.seed, "schedule": self.settings.posttrain.schedules[0]}
+        spec |= {"seed": self.settings.seed, "schedule": next(iter(self.study.schedules), None)}
         return _keyed("law", laws.RECIPE, spec, [self.tables()["key"]])
 
     def figures(self) -> dict[str, Any]:
@@ -189,7 +189,9 @@ class Specs:
 
     def summary(self) -> dict[str, Any]:
         """Of the report's tables."""
-        code = code_digest([LIBRARY.parent / "summary.py"])
+        planning = [LIBRARY / "laws" / f"{name}.py" for name in ("plan", "buy", "answers")]
+        pages = sorted((LIBRARY / "report").glob("*.py"))
+        code = code_digest([LIBRARY.parent / "summary.py", *pages, *planning])
         spec = _keyed("summary", code, {}, [self._results()["key"]])
         return {**spec, "study": self.study.config}
 

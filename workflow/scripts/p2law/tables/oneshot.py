@@ -19,7 +19,7 @@ from p2law.tables.gather import check_rows
 
 ROWS = "rows.safetensors"
 
-MATCHED = 0.02
+MATCHED = 0.01
 """Achieved rates that lie no farther apart, each from the next, are compared with one another."""
 
 COLUMNS = (

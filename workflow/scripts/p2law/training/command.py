@@ -21,6 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard", action="store_true", help="split one copy of weights over them")
     parser.add_argument("--compile", action="store_true", help="torch.compile every layer")
     parser.add_argument("--recompute", action="store_true", help="keep no activations in layers")
+    parser.add_argument("--micro-rows", type=int, help="rows of one forward and backward pass")
 
 
 def run(args: argparse.Namespace, train: Callable[[float | None, "Means"], None]) -> int:
@@ -36,8 +37,9 @@ def run(args: argparse.Namespace, train: Callable[[float | None, "Means"], None]
     from p2law.training import loop, machine, stop
 
     machine.settle()
+    means = loop.Means(args.shard, args.compile, args.recompute, args.micro_rows)
     try:
-        train(args.time_limit, loop.Means(args.shard, args.compile, args.recompute))
+        train(args.time_limit, means)
     except stop.Stopped as stopped:
         print(stopped, file=sys.stderr)
         return stop.RETRY

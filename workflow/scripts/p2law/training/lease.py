@@ -2,7 +2,9 @@
 
 The lease is a JSON file that names its holder and is rewritten as a heartbeat with the run's
 latest progress. A holder is gone when its process has ended (same machine) or when its heart has
-not beaten for :data:`STALE` seconds (another machine); the lease is then taken over.
+not beaten for :data:`STALE` seconds (another machine); the lease is then taken over. Whoever comes
+while that is open waits and looks: a job that was killed on another node has been submitted again
+long before its lease has lapsed.
 """
 
 import fcntl
@@ -22,6 +24,8 @@ STALE = 300.0
 """Seconds without a heartbeat after which a holder on another machine counts as gone."""
 BEAT = 5.0
 """Seconds between heartbeats."""
+LOOK = 2.0
+"""Seconds between looks at another machine's heart."""
 
 
 def process_started(pid: int) -> str | None:
@@ -70,7 +74,7 @@ class Lease:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as gate:
             fcntl.flock(gate, fcntl.LOCK_EX)
-            held = read(self.path)
+            held = self._watched(read(self.path))
             if held and alive(held):
                 raise UserError(
                     f"{self.path}: process {held['pid']} on {held['node']} is training this run;"
@@ -78,6 +82,17 @@ class Lease:
                 )
             self.beat({}, force=True)
         return self
+
+    def _watched(self, held: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The lease once it is clear whether its holder lives: it has beaten again, or lapsed."""
+        while held and held["node"] != self.mine["node"] and alive(held):
+            if held["slurm_job"] and held["slurm_job"] == self.mine["slurm_job"]:
+                return None  # this very job before it was requeued: Slurm has ended it
+            time.sleep(LOOK)
+            now = read(self.path)
+            if now is None or (now["token"], now["beat"]) != (held["token"], held["beat"]):
+                return now
+        return held
 
     def __exit__(self, *_: object) -> None:
         held = read(self.path)

@@ -1,0 +1,1 @@
+"""The report's tables: pages of HTML, each number of the plan also as CSV."""
