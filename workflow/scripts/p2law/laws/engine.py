@@ -1,10 +1,10 @@
 """Batched variable projection: many starts, or many bootstrap replicates, in one loop.
 
-Each step solves the damped Gauss-Newton system with damping on the exponents only, then solves
-the amplitudes again at the new exponents: Ruhe and Wedin's form of variable projection, equal to
-Kaufman's to first order. The Huber objective enters by its own curvature (zero for outliers, as a
-Newton step has it) with the reweighted one as the damping's metric, so steps stay bounded where
-most points are outliers (small delta).
+Each step solves the damped Gauss-Newton system, with light damping on the exponents only, then
+solves the amplitudes again at the new exponents: Ruhe and Wedin's form of variable projection,
+equal to Kaufman's to first order. The Huber objective enters by its own curvature (zero for
+outliers, as a Newton step has it) with the reweighted one as the damping's metric, so steps stay
+bounded where most points are outliers (small delta).
 """
 
 from dataclasses import dataclass
@@ -145,7 +145,9 @@ def _solve(newton, metric, gradient, damping, frozen, fixed, K) -> Array:
     outer = scale[:, :, None] * scale[:, None, :]
     system, metric = newton / outer, metric / outer
     P = gradient.shape[1]
-    ridge = damping[:, None] * np.where(np.arange(P) >= K, 1.0, 0.0) + 1e-12
+    # Amplitudes are damped only where light damping failed: their own step can overshoot a kink.
+    heavy = np.maximum(damping - 1.0, 0.0)[:, None]
+    ridge = np.where(np.arange(P) >= K, damping[:, None], heavy) + 1e-12
     system = system + np.minimum(damping, 1.0)[:, None, None] * metric
     system = system / (1.0 + np.minimum(damping, 1.0))[:, None, None]
     system[:, np.arange(P), np.arange(P)] += ridge

@@ -23,6 +23,8 @@ POINTS = 2000
 """The search reads at most this many points of the table; the polish reads all of them."""
 ARRIVED = 1e-6
 """Relative distance of an objective from the optimum's within which a start has arrived."""
+HOPS = 3
+"""Rounds in which ends look for lower minima along single exponents."""
 STEPS = 600
 """Steps after which a start that has not settled counts as unfinished."""
 
@@ -50,37 +52,40 @@ def search(problem: Problem, delta: float, signs: str, restarts: int = KEPT) -> 
         plain = problem.subset(np.sort(chosen))
     small = plain.straightened()
     starts = plain.to_straight(grid(plain, signs)[:restarts])
-    found = minimise(small, starts, delta=delta, signs=signs, max_steps=40)
-    _leave_corners(small, found, delta, signs)
-    at = np.flatnonzero(~found.settled)
-    if len(at):
-        ended = minimise(small, found.phi[at], delta=delta, signs=signs, max_steps=STEPS)
-        found.phi[at], found.objective[at] = ended.phi, ended.objective
-        found.settled[at] = ended.settled
+    found = minimise(small, starts, delta=delta, signs=signs, max_steps=STEPS)
+    for _ in range(HOPS):
+        if not _hop(small, found, delta, signs):
+            break
     return Search(small, found, plain is problem)
 
 
-def _leave_corners(problem: Problem, found: Minimum, delta: float, signs: str) -> None:
-    """Move ends that stopped with an amplitude at zero, in place.
+def _hop(problem: Problem, found: Minimum, delta: float, signs: str) -> bool:
+    """Move ends to lower minima that differ in one term's own exponents, in place; was there one?
 
-    There the exponents that act through that term alone have no slope and may stand anywhere: a
-    corner that only looks like an optimum.
+    Where an amplitude is zero those exponents have no slope, and where one is near zero its term
+    reads like a constant: corners and saddles that only look like optima. Along such an exponent
+    the objective, of absolute residuals for most points, also has minima of its own. Ends of one
+    objective stand in one place, which is left once and for all of them.
     """
+    low, high = problem.limits(signs)
+    rounded = np.round(np.log(np.maximum(found.objective, 1e-300)), 7)
+    _, first, same = np.unique(rounded, return_index=True, return_inverse=True)
+    moved = False
     for k, own in own_exponents(problem):
-        at = np.flatnonzero(found.phi[:, k] == 0.0)
-        if not len(at):
+        phi, value = found.phi[first], found.objective[first]
+        fenced = (phi[:, own] == low[own]) | (phi[:, own] == high[own])
+        asked = fenced.any(1) | (phi[:, k] == 0.0) | (value > value.min())
+        if not asked.any():
             continue
-        # Ends of one objective stand in one corner: it is left once, and for all of them.
-        _, first, same = np.unique(
-            np.round(np.log(np.maximum(found.objective[at], 1e-300)), 7),
-            return_index=True, return_inverse=True,
-        )  # fmt: skip
-        phi, value = found.phi[at[first]], found.objective[at[first]]
-        ended = spread(problem, phi, k, own, 5, delta, signs)
-        better = (ended.objective < value)[same]
-        found.phi[at[better]] = ended.phi[same][better]
-        found.objective[at[better]] = ended.objective[same][better]
-        found.settled[at[better]] = False
+        ended = spread(problem, phi[asked], k, own, delta, signs)
+        better = ended.objective < value[asked] * (1 - 1e-9)
+        for place, at in enumerate(np.flatnonzero(asked)):
+            if better[place]:
+                found.phi[same == at] = ended.phi[place]
+                found.objective[same == at] = ended.objective[place]
+                found.settled[same == at] = ended.settled[place]
+                moved = True
+    return moved
 
 
 def own_exponents(problem: Problem) -> list[tuple[int, list[int]]]:
@@ -95,21 +100,29 @@ def own_exponents(problem: Problem) -> list[tuple[int, list[int]]]:
 
 
 def spread(
-    problem: Problem, phi: Array, k: int, own: list[int], shares: int, delta: float, signs: str,
-    weights: Array | None = None, tolerance: float = 1e-9,
+    problem: Problem, phi: Array, k: int, own: list[int], delta: float, signs: str,
+    weights: Array | None = None, quick: bool = False,
 ) -> Minimum:  # fmt: skip
-    """The best end for each of phi [R, K + p] with one term's own exponents begun elsewhere."""
+    """The best end for each of phi [R, K + p] with one term's own exponents begun elsewhere.
+
+    They begin near both fences and over the range of starts. ``quick`` takes three places and few
+    steps (bootstrap).
+    """
+    places = [np.linspace(0.0, 1.0, 5), np.array([0.5])][quick]
+    exponents = list(problem.form.exponents.values())
+    shares = len(places) + 2
     starts = np.repeat(phi, shares, axis=0)
     starts[:, k] = 0.05 * np.abs(starts[:, : problem.K]).max(1)
-    exponents = list(problem.form.exponents.values())
     for j in own:
-        low, high = exponents[j - problem.K].start
-        starts[:, j] = np.tile(np.linspace(low, high, shares + 2)[1:-1], len(phi))
+        e = exponents[j - problem.K]
+        inner = e.start[0] + places * (e.start[1] - e.start[0])
+        edge = 0.003 * (e.high - e.low)
+        starts[:, j] = np.tile(np.r_[e.low + edge, inner, e.high - 20 * edge], len(phi))
     if weights is not None:
         weights = np.repeat(weights, shares, axis=0)
     ended = minimise(
-        problem, starts, delta=delta, signs=signs, weights=weights, max_steps=40,
-        tolerance=tolerance,
+        problem, starts, delta=delta, signs=signs, weights=weights,
+        max_steps=40 if quick else STEPS, tolerance=1e-6 if quick else 1e-13,
     )  # fmt: skip
     best = np.arange(len(phi)) * shares + ended.objective.reshape(len(phi), shares).argmin(1)
     return Minimum(ended.phi[best], ended.objective[best], ended.settled[best])

@@ -172,7 +172,7 @@ def _unstick(problem: Problem, found: Minimum, fit: Fit, weights: Array) -> None
         if not len(at):
             continue
         other = spread(
-            problem, found.phi[at], k, own, 2, fit.delta, fit.signs, weights[at], tolerance=1e-6
+            problem, found.phi[at], k, own, fit.delta, fit.signs, weights[at], quick=True
         )
         better = other.objective < found.objective[at]
         found.phi[at[better]] = other.phi[better]
