@@ -32,12 +32,12 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def study_law():
     """A simulated study of two methods and what the law stage makes of it: (table, law)."""
-    from p2law.laws import simulate
+    from p2law.laws import registry, simulate
     from p2law.laws.study import fit_study
 
     table = simulate.study()
     table = table[table["method"] != "width"].reset_index(drop=True)
-    spec = {"forms": ["p2", "damage_rectified", "chinchilla"], "bootstrap": 20}
+    spec = {"forms": ["p2", registry.DAMAGE, "chinchilla"], "bootstrap": 20}
     return table, fit_study(table, spec)
 
 

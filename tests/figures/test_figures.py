@@ -14,7 +14,7 @@ from p2law import manifest
 from p2law.figures import names, oneshot
 from p2law.figures.draw import DRAW
 from p2law.figures.names import FIGURES
-from p2law.laws import simulate
+from p2law.laws import registry, simulate
 from p2law.tables.oneshot import matched_rates
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -26,7 +26,7 @@ def run(*command: object) -> subprocess.CompletedProcess:
     )
 
 
-FORMS = ("p2", "damage_rectified", "chinchilla")
+FORMS = ("p2", registry.DAMAGE, "chinchilla")
 
 
 def study(folder: Path, rows: pd.DataFrame, forms: tuple[str, ...] = FORMS) -> Path:

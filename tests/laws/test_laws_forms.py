@@ -20,9 +20,9 @@ def p2(t, c, rate):
     return t.L0 + (1 / rate) ** c["gamma"] * (1 / t.N0) ** c.get("delta", 0.0) * inner
 
 
-def rectified_damage(t, c):
+def rectified_damage(t, c, size="N0"):
     damage = t.Lp - t.L0
-    tau = c["t0"] * damage ** c["a"] * t.N0 ** c["c"]
+    tau = c["t0"] * damage ** c["a"] * t[size] ** c["c"]
     return t.L0 + damage * (1 + (t.D / tau) ** c["epsilon"]) ** -c["b"]
 
 
@@ -68,6 +68,7 @@ BY_HAND = {
         * (c["D_C"] * t.D ** -c["beta"] + c["E"])
     ),
     "damage_rectified": rectified_damage,
+    "damage_rectified_l0": lambda t, c: rectified_damage(t, c, "L0"),
 }  # fmt: skip
 
 
@@ -128,6 +129,7 @@ GOLDEN = {
     "overtraining": 0.0001983470586,
     "damage_power": 3.729968541e-05,
     "damage_rectified": 3.686445969e-05,
+    "damage_rectified_l0": 3.686445969e-05,  # L0 is a power of N0 here: the same law
 }
 
 

@@ -17,7 +17,8 @@ from p2law.laws.advisor import (
 from p2law.laws.answers import curve, for_marginal, for_residual, for_target
 from p2law.laws.buy import fewest_flops, lowest_loss, small_enough
 from p2law.laws.fit import fit
-from p2law.laws.plan import Laws, Variant, answer, variants_of
+from p2law.laws.plan import Laws, answer
+from p2law.laws.variants import Variant, variants_of
 
 C = simulate.P2_CONSTANTS
 VARIANT = {"N0": 450e3, "rho": 0.3, "L0": 3.0, "Lp": 4.0}
@@ -139,7 +140,7 @@ def laws(study_law) -> Laws:
 def test_a_target_is_the_laws_loss_and_its_interval_carries_the_laws_error(laws):
     variant = variants_of(laws.table)[1]
     answers = answer(laws, variant, {"target": variant.L0 + 0.15}, 1e15)
-    assert [a.form for a in answers] == ["p2", "damage_rectified"]
+    assert [a.form for a in answers] == ["p2", registry.DAMAGE]
     for found in answers:
         assert found.loss == pytest.approx(variant.L0 + 0.15, abs=1e-6)
         assert found.low <= found.tokens <= found.high
@@ -153,9 +154,9 @@ def test_a_method_never_trained_is_answered_from_its_one_shot_loss(laws):
     unseen = Variant("simulated", "mine", "m0", row["N0"], row["N"], row["N"], row["L0"],
                      Lp=row["Lp"])  # fmt: skip
     (found,) = answer(laws, unseen, {"target": row["L0"] + 0.2}, 1e15)
-    assert (found.form, found.law) == ("damage_rectified", "all")
+    assert (found.form, found.law) == (registry.DAMAGE, "all")
     assert "never post-trained" in found.trust and "leave-one-method" in found.trust
-    fit_all = laws.fit(unseen, "damage_rectified")
+    fit_all = laws.fit(unseen, registry.DAMAGE)
     assert laws.error(unseen, fit_all, 1e5) > 0
     assert laws.fit(unseen, "p2") is None  # no rate given
 
@@ -192,7 +193,7 @@ def test_the_best_buy_has_the_lowest_loss_and_the_cheapest_the_fewest_flops(laws
     variants = small_enough(variants_of(laws.table), 400e3)
     assert variants and all(v.N <= 400e3 for v in variants)
     chosen = lowest_loss(laws, variants, 1e12, 1e15)
-    for form in ("p2", "damage_rectified"):
+    for form in ("p2", registry.DAMAGE):
         losses = [c.loss for c in chosen if c.form == form]
         assert losses == sorted(losses) and len(losses) == len(variants)
     assert all(c.tokens == pytest.approx(1e12 / (6 * c.variant.trained)) for c in chosen)

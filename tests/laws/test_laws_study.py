@@ -12,7 +12,7 @@ import pytest
 
 from p2law import manifest
 from p2law.errors import UserError
-from p2law.laws import baselines, metrics, simulate
+from p2law.laws import baselines, metrics, registry, simulate
 from p2law.laws.splits import all_splits
 from p2law.laws.study import fit_study
 
@@ -155,7 +155,7 @@ def test_fit_by_hand(tmp_path):
 
 def test_law_folder_is_the_same_twice_and_plan_answers_from_it(tmp_path):
     tables_folder(tmp_path / "tables")
-    spec = json.dumps({"key": "law", "forms": ["p2", "damage_rectified"], "bootstrap": 5})
+    spec = json.dumps({"key": "law", "forms": ["p2", registry.DAMAGE], "bootstrap": 5})
     for out in ("law", "again"):
         done = run(
             "fit.py", tmp_path / "tables/losses.parquet", "--spec", spec, "--out", tmp_path / out
@@ -173,7 +173,7 @@ def test_law_folder_is_the_same_twice_and_plan_answers_from_it(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     answers = pd.read_csv(out)
-    assert set(answers["form"]) == {"p2", "damage_rectified"}
+    assert set(answers["form"]) == {"p2", registry.DAMAGE}
     reached = answers[(answers["rule"] == "target") & (answers["status"] == "ok")]
     assert reached["loss"].to_numpy() == pytest.approx(3.1, abs=1e-6)
     unseen = run(
@@ -189,7 +189,7 @@ def test_law_folder_is_the_same_twice_and_plan_answers_from_it(tmp_path):
     both = run("plan.py", tmp_path, "--flops", "1e12", "--out", tmp_path / "plan.json")
     assert both.returncode == 0, both.stderr
     choices = json.loads((tmp_path / "plan.json").read_text())["choices"]
-    assert {c["form"] for c in choices} == {"p2", "damage_rectified"}
+    assert {c["form"] for c in choices} == {"p2", registry.DAMAGE}
     advice = run("advise.py", tmp_path, "--method", "sparse", "--out", tmp_path / "advice.csv")
     assert advice.returncode == 0, advice.stderr
     assert "leaves open" in advice.stdout

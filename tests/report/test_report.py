@@ -3,7 +3,9 @@
 import pandas as pd
 import pytest
 
-from p2law.laws.plan import Laws, variants_of
+from p2law.laws import registry
+from p2law.laws.plan import Laws
+from p2law.laws.variants import variants_of
 from p2law.report import laws as pages
 from p2law.report import plan
 from p2law.report.html import table
@@ -52,7 +54,7 @@ def test_the_plan_answers_every_variant_by_both_laws(study_law):
     limited = chosen.dropna(subset="parameters")
     assert (limited["N"] <= limited["parameters"]).all()
     html = plan.page(answered, chosen, "a core's")
-    assert "Best buys" in html and "damage_rectified" in html
+    assert "Best buys" in html and registry.DAMAGE in html
 
 
 def test_end_slope_by_hand():

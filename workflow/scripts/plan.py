@@ -33,12 +33,13 @@ def main() -> None:
     from p2law.costs import PEAK_FLOPS
     from p2law.laws import buy, plan
     from p2law.laws.records import finite
+    from p2law.laws.variants import variants_of
 
     if options.gpu not in PEAK_FLOPS:
         raise UserError(f"--gpu {options.gpu}: allowed: {', '.join(PEAK_FLOPS)}")
     per_hour = PEAK_FLOPS[options.gpu] * options.mfu * 3600
     laws = plan.Laws.read(options.study / "law", options.study / "tables" / "losses.parquet")
-    known = plan.variants_of(laws.table, masked(options.study))
+    known = variants_of(laws.table, masked(options.study))
     variants = buy.small_enough(asked(options, known), options.parameters)
     if not variants:
         raise UserError(f"--parameters {options.parameters:g}: no variant asked for is so small")
@@ -201,7 +202,7 @@ def nearest(group: list, rate: float) -> list:
 
 def own_model(options: argparse.Namespace, family: str, rate: float | None):
     """A model that the study lacks: all that the laws need must be given."""
-    from p2law.laws.plan import Variant
+    from p2law.laws.variants import Variant
 
     if options.L0 is None or (rate is None and options.Lp is None):
         raise UserError("--N0 describes a model of your own: give --L0, and --rate or --Lp")
@@ -218,7 +219,7 @@ def moved(options: argparse.Namespace, chosen: list, rate: float | None, trained
     Of a rate that is not given nothing is known but the damage: P² then has no answer, and
     parameters count as before pruning.
     """
-    from p2law.laws.plan import Variant
+    from p2law.laws.variants import Variant
 
     found = {}
     for v in chosen:

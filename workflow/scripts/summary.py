@@ -77,7 +77,8 @@ def jobs_csv(done: list[Job]) -> str:
 
 def planned(study: Study, folder: Path, out: Path) -> str:
     """The plan page; its two tables are written as CSV."""
-    from p2law.laws.plan import Laws, variants_of
+    from p2law.laws.plan import Laws
+    from p2law.laws.variants import variants_of
     from p2law.report import plan
 
     methods = study.settings.methods

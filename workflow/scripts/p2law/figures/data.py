@@ -18,6 +18,7 @@ TITLES = {
     "p2": "P²",
     "damage_power": "damage, power",
     "damage_rectified": "damage, rectified",
+    "damage_rectified_l0": "damage",
 }
 
 

@@ -6,7 +6,8 @@ law) does not take part in that law's ranking.
 
 from dataclasses import dataclass
 
-from p2law.laws.plan import FORMS, Answer, Cost, Laws, Variant, training_flops, within
+from p2law.laws.plan import FORMS, Answer, Cost, Laws, training_flops, within
+from p2law.laws.variants import Variant
 
 
 @dataclass(frozen=True)

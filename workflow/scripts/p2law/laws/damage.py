@@ -9,8 +9,8 @@ The protocol, fixed before the search was run (docs/damage.md says what came of 
 3. The lowest score is chosen; within 2 % of it the one with fewest constants, then the first.
 4. What the choice itself is worth: every hold-out is kept out once more, the choice made by the
    hold-outs inside the rest, and only the chosen candidate asked (:func:`nested`).
-5. A study of other methods is opened once, after 3, and predicted from the law chosen and fitted
-   on the first study (:func:`confirm`).
+5. Another study is opened once, after 3: its own hold-outs, and its points predicted by the law
+   chosen and fitted on the first (:func:`confirm`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -193,6 +193,7 @@ def confirm(
     """
     law = Whole(form, spec)
     law.fit(fitted, int(spec["bootstrap"]))
+    asked = asked.assign(run="asked/" + asked["run"])  # another study's runs, whatever their names
     low, high = law.interval(asked)
     kept = [
         c for c in ("model", "method", "run", "N0", "rho", "D", "L0", "Lp", "loss") if c in asked

@@ -172,11 +172,12 @@ def _refit(fit: Fit, rows: pd.DataFrame, masks: Array) -> Array:
         chosen = np.array([each == dropped for each in lost])
         held = np.isin(names, dropped)
         starts = np.repeat(np.where(held, 0.0, fit.phi)[None], chosen.sum(), axis=0)
+        straight = fit.problem.straightened()
         found = minimise(
-            fit.problem, starts, delta=fit.delta, signs=fit.signs, held=held,
+            straight, fit.problem.to_straight(starts), delta=fit.delta, signs=fit.signs, held=held,
             weights=(~masks[chosen]).astype(float), tolerance=1e-6, max_steps=40,
         )  # fmt: skip
-        predicted = np.maximum(fit.problem.predict(found.phi), 1e-12)
+        predicted = np.maximum(straight.predict(found.phi), 1e-12)
         errors[chosen] = np.log(predicted) - np.log(rows["loss"].to_numpy(dtype=float))
     return errors
 

@@ -9,7 +9,7 @@ What to buy with a budget is :mod:`p2law.laws.buy`.
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from p2law.laws.forms import columns_needed
 from p2law.laws.intervals import new_in, total_widths
 from p2law.laws.splits import ORDERED
 from p2law.laws.table import read_table
+from p2law.laws.uncertainty import small_sample
+from p2law.laws.variants import Variant
 
 Cost = Callable[[float, float], float]
 """(parameters while training, tokens) -> FLOPs."""
@@ -35,49 +37,6 @@ FAR = 10.0
 def training_flops(parameters: float, tokens: float) -> float:
     """6 N D, the FLOPs of training N parameters on D tokens."""
     return 6.0 * parameters * tokens
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What a plan is asked about; None leaves out the laws that need it.
-
-    ``N0`` and ``N`` in parameters before and after pruning, ``trained`` those that a training step
-    computes (N0 where zeros stay in place), ``rho`` the rate, losses in nats per token; ``run`` is
-    the study's run of this variant, if it has one; ``note`` what its numbers rest on, if not on
-    measurement.
-    """
-
-    family: str
-    method: str
-    model: str
-    N0: float
-    N: float
-    trained: float
-    L0: float
-    rho: float | None = None
-    Lp: float | None = None
-    run: str = ""
-    note: str = ""
-
-    def measured(self) -> dict[str, Any]:
-        """Its fields that a law may read."""
-        return {k: v for k, v in asdict(self).items() if v is not None}
-
-    def at_rate(self, rho: float, known: "list[Variant]") -> "Variant":
-        """The same model and method at another rate, Lp between those of the rates ``known``.
-
-        Straight in log damage against log rate; None outside the measured rates.
-        """
-        near = sorted((v for v in known if v.Lp is not None), key=lambda v: v.rho)
-        moved = replace(self, rho=rho, N=self.N0 * (1 - rho), Lp=None, run="")
-        moved = replace(moved, trained=self.N0 if self.trained == self.N0 else moved.N)
-        if len(near) < 2 or not near[0].rho <= rho <= near[-1].rho:
-            return moved
-        damage = np.interp(
-            math.log(rho), [math.log(v.rho) for v in near],
-            [math.log(v.Lp - v.L0) for v in near],
-        )  # fmt: skip
-        return replace(moved, Lp=self.L0 + math.exp(damage), note="Lp interpolated between rates")
 
 
 @dataclass(frozen=True)
@@ -164,6 +123,18 @@ class Laws:
             several = curve(form, {n: drawn[n].to_numpy() for n in best}, measured)
         return curve(form, best, measured), several
 
+    def spread(self, fit: Mapping[str, Any], best: float, drawn: np.ndarray) -> tuple[float, float]:
+        """Percentile interval of draws, widened for the number of runs in logs where all are above
+        zero and finite (see :func:`p2law.laws.uncertainty.small_sample`).
+        """
+        drawn = np.nan_to_num(drawn, posinf=np.inf)
+        low, high = (float(x) for x in np.percentile(drawn, [2.5, 97.5], method="nearest"))
+        factor = small_sample(int(self.fitted_rows(fit)["run"].nunique()))
+        if low > 0 and best > 0 and math.isfinite(best):
+            low = best * (low / best) ** factor if low < best else low
+            high = best * (high / best) ** factor if best < high < math.inf else high
+        return low, high
+
     def error(self, variant: Variant, fit: Mapping[str, Any], tokens: float) -> float:
         """Half width of the law's own error in log loss at so many tokens; 0 where not measured."""
         if "model_error" not in fit:
@@ -178,10 +149,9 @@ class Laws:
         at = np.log([max(tokens, 1.0)])
         loss, low, high = float(best.loss(at)[0, 0]), None, None
         if several is not None:
-            drawn = several.loss(at)[:, 0]
+            drawn = self.spread(fit, loss, several.loss(at)[:, 0])
             widen = math.exp(self.error(variant, fit, tokens))
-            low = min(float(np.percentile(drawn, 2.5)), loss / widen)
-            high = max(float(np.percentile(drawn, 97.5)), loss * widen)
+            low, high = min(drawn[0], loss / widen), max(drawn[1], loss * widen)
         return loss, low, high
 
     def trust(self, variant: Variant, fit: Mapping[str, Any]) -> str:
@@ -230,18 +200,15 @@ def answer(
             tokens = float(_solve(best, rule, level)[0])
             low = high = None
             if several is not None:
-                spread = np.nan_to_num(_solve(several, rule, level), posinf=np.inf)
-                low, high = np.percentile(spread, [2.5, 97.5], method="nearest")
+                low, high = laws.spread(fit, tokens, _solve(several, rule, level))
                 if rule == "target":
                     at = tokens if math.isfinite(tokens) else laws.budgets[1]
                     widen = math.exp(laws.error(variant, fit, max(at, 1.0)))
                     low = min(low, float(for_target(best, level * widen)[0]))
                     high = max(high, float(for_target(best, level / widen)[0]))
             price = _price(laws, variant, fit, tokens, flops_per_hour, cost)
-            span = {"low": None if low is None else float(low),
-                    "high": None if high is None else float(high)}  # fmt: skip
             found.append(Answer(variant=variant, form=name, law=fit["method"], rule=rule,
-                                level=level, **span, **price))  # fmt: skip
+                                level=level, low=low, high=high, **price))  # fmt: skip
     return found
 
 
@@ -272,21 +239,6 @@ def within(laws: Laws, tokens: float) -> str:
     """ "ok", or "beyond the data" where tokens lie far outside the measured budgets."""
     lowest, highest = laws.budgets
     return "ok" if lowest / FAR <= tokens <= highest * FAR else "beyond the data"
-
-
-def variants_of(table: pd.DataFrame, masked: set[str] = frozenset()) -> list[Variant]:
-    """The variants of a loss table, one a run's first seed; ``masked`` methods keep their zeros."""
-    rows = table.drop_duplicates([c for c in ("family", "model", "method", "rho") if c in table])
-    found = []
-    for row in rows.to_dict("records"):
-        method, kept = str(row.get("method", "all")), float(row.get("N", row["N0"]))
-        found.append(Variant(
-            family=str(row.get("family", "")), method=method, model=str(row.get("model", "")),
-            N0=float(row["N0"]), N=kept, trained=float(row["N0"]) if method in masked else kept,
-            L0=float(row["L0"]), rho=float(row["rho"]), run=str(row["run"]),
-            Lp=float(row["Lp"]) if row.get("Lp", 0.0) > row["L0"] else None,
-        ))  # fmt: skip
-    return found
 
 
 def as_rows(found: list) -> list[dict[str, Any]]:

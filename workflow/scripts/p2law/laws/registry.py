@@ -4,6 +4,8 @@ Symbols are the sources'. N0, N, D are in the table's units (parameters and toke
 losses in nats per token. ``FORMS`` maps a form's name to its declaration; :func:`get` looks one up.
 """
 
+from dataclasses import replace
+
 from p2law.errors import UserError
 from p2law.laws.forms import NEAR_ZERO, ONE, Bend, Exponent, Form
 
@@ -183,8 +185,18 @@ _ALL = [
         bend=Bend(ONE, power="epsilon", t0="t0", depth="b", by={"damage": "a", "N0": "c"}),
     ),
 ]
+_RECTIFIED = _ALL[-1]
+_ALL.append(
+    replace(
+        _RECTIFIED,
+        name="damage_rectified_l0",
+        formula=_RECTIFIED.formula.replace("N0^c", "L0^c"),
+        source="ours: chosen in docs/damage.md; the base's loss stands for its size",
+        bend=replace(_RECTIFIED.bend, by={"damage": "a", "L0": "c"}),
+    )
+)
 
-DAMAGE = "damage_rectified"
+DAMAGE = "damage_rectified_l0"
 """The damage law that figures, report and plan show beside P² (chosen in docs/damage.md)."""
 HEADLINE = ("p2", DAMAGE)
 """Forms that carry full intervals everywhere; the others are compared by their errors."""

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from p2law.laws import buy, plan
+from p2law.laws.variants import Variant
 from p2law.report.html import table, text
 
 TARGET = 1.05
@@ -25,7 +26,7 @@ def end_slope(losses: pd.DataFrame) -> float:
     return float(pd.Series(slopes).median()) if slopes else 0.0
 
 
-def answers(laws: plan.Laws, variants: list[plan.Variant], per_hour: float) -> pd.DataFrame:
+def answers(laws: plan.Laws, variants: list[Variant], per_hour: float) -> pd.DataFrame:
     """A row a variant, law and rule."""
     marginal = end_slope(laws.table)
     found = []
@@ -37,7 +38,7 @@ def answers(laws: plan.Laws, variants: list[plan.Variant], per_hour: float) -> p
     return pd.DataFrame(plan.as_rows(found))
 
 
-def choices(laws: plan.Laws, variants: list[plan.Variant], per_hour: float) -> pd.DataFrame:
+def choices(laws: plan.Laws, variants: list[Variant], per_hour: float) -> pd.DataFrame:
     """A row a compute budget, limit of parameters, law and variant, best first."""
     costs = pd.Series([plan.training_flops(v.trained, laws.budgets[1]) for v in variants])
     kept = pd.Series([v.N for v in variants])

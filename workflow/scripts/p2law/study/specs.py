@@ -189,7 +189,9 @@ class Specs:
 
     def summary(self) -> dict[str, Any]:
         """Of the report's tables."""
-        planning = [LIBRARY / "laws" / f"{name}.py" for name in ("plan", "buy", "answers")]
+        planning = [
+            LIBRARY / "laws" / f"{name}.py" for name in ("plan", "buy", "answers", "variants")
+        ]
         pages = sorted((LIBRARY / "report").glob("*.py"))
         code = code_digest([LIBRARY.parent / "summary.py", *pages, *planning])
         spec = _keyed("summary", code, {}, [self._results()["key"]])
