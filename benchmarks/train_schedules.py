@@ -27,8 +27,9 @@ from scipy.optimize import minimize_scalar
 from p2law.checkpoints import io, products
 from p2law.corpus.packed import Packed
 from p2law.evaluation import heldout
-from p2law.manifest import digest, read_manifest
-from p2law.training import machine, run
+from p2law.manifest import digest
+from p2law.training import machine, recipe, run
+from p2law.training.schedule import work
 
 SCHEDULES = ("wsd", "cosine", "trajectory")
 BATCH = 2048
@@ -48,14 +49,12 @@ def curve(
     spec["budgets"] = {str(n): digest([spec["key"], n]) for n in args.budgets}
     out = args.out / f"{schedule}-{rate:g}-{args.decay:g}-{seed}"
     run.posttrain(spec, args.pruned, args.corpus, out)
-    losses, tokens = [], 0
+    losses = []
     for budget in args.budgets:
-        folder = out / f"D{budget}"
-        found = read_manifest(folder / "manifest.json")["results"]
-        tokens += found["trunk_tokens"] + found["branch_tokens"]
-        sums = heldout.row_losses(products.by_onednn(io.load(folder)), rows, 16)
-        losses.append(float(sums.sum() / rows.targets))
-    return losses, tokens
+        model = products.by_onednn(io.load(out / f"D{budget}"))
+        losses.append(float(heldout.row_losses(model, rows, 16).sum() / rows.targets))
+    plan, _ = run.planned(spec, recipe.parse(train))
+    return losses, BATCH * sum(work(plan).values())
 
 
 def line(budgets: list[int], losses: list[float], floor: float) -> tuple[float, float, float]:
