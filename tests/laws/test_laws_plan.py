@@ -200,3 +200,13 @@ def test_the_best_buy_has_the_lowest_loss_and_the_cheapest_the_fewest_flops(laws
     answers = [a for v in variants for a in answer(laws, v, {"target": 3.2, "marginal": 0.1}, 1e15)]
     cheapest = [a.flops for a in fewest_flops(answers) if a.form == "p2"]
     assert cheapest and cheapest == sorted(cheapest)
+
+
+def test_damage_of_runs_to_come_stays_near_what_was_measured():
+    # Two runs that hardly hurt give a slope of 30 in log N0: unbounded, Lp would round to L0.
+    table = simulate.study()
+    hurt = table["L0"] + np.where(table["N0"] == table["N0"].min(), 1e-6, 0.3)
+    table = table.assign(Lp=hurt)
+    small = candidate_runs(table, [table["N0"].min() / 1000], [0.2])
+    assert (small["Lp"] > small["L0"]).all()
+    assert (small["Lp"] - small["L0"]).min() == pytest.approx(1e-7, rel=1e-6)  # a tenth of it
