@@ -32,7 +32,6 @@ from p2law.training import machine, recipe, run
 from p2law.training.schedule import work
 
 SCHEDULES = ("wsd", "cosine", "trajectory")
-BATCH = 2048
 TUNED = 0
 """Seed of the runs that choose the peak rates; no other number rests on it."""
 
@@ -41,8 +40,8 @@ def curve(
     args: argparse.Namespace, rows: heldout.Rows, schedule: str, seed: int, rate: float
 ) -> tuple[list[float], int]:
     """Held-out losses at all budgets, and the tokens that the run trained on."""
-    train = {"batch_tokens": BATCH, "learning_rate": rate, "decay": args.decay}
-    train["warmup_tokens"] = 2 * BATCH
+    train = {"batch_tokens": args.batch, "learning_rate": rate, "decay": args.decay}
+    train["warmup_tokens"] = 2 * args.batch
     spec = {"schedule": schedule, "seed": seed, "train": train}
     spec["sequence_length"] = rows.tokens.shape[1] - 1
     spec["key"] = digest(spec)
@@ -54,7 +53,7 @@ def curve(
         model = products.by_onednn(io.load(out / f"D{budget}"))
         losses.append(float(heldout.row_losses(model, rows, 16).sum() / rows.targets))
     plan, _ = run.planned(spec, recipe.parse(train))
-    return losses, BATCH * sum(work(plan).values())
+    return losses, args.batch * sum(work(plan).values())
 
 
 def line(budgets: list[int], losses: list[float], floor: float) -> tuple[float, float, float]:
@@ -101,6 +100,7 @@ def main() -> None:
     )
     parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3, 4e-3])
     parser.add_argument("--decay", type=float, default=0.2)
+    parser.add_argument("--batch", type=int, default=2048, help="tokens of a step")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--tokens", type=int, default=65536, help="held-out tokens")
     args = parser.parse_args()
