@@ -21,7 +21,8 @@ from pathlib import Path
 import pytest
 
 TARGETS = ("--configfile", "tests/slurm/faults.yaml", "--", "tables")
-RUNS = ("depth-0.3", *(f"depth-0.3-seed{seed}" for seed in range(1, 5)))STEPS = 819 + 51 + 102 + 205
+RUNS = ("depth-0.3", *(f"depth-0.3-seed{seed}" for seed in range(1, 5)))
+STEPS = 819 + 51 + 102 + 205
 """Of a run that nothing interrupts: its trunk to the last fork, and the decays of its budgets."""
 
 pytestmark = pytest.mark.slurm
