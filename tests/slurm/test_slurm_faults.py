@@ -114,7 +114,7 @@ class Scene:
 
         def requeued() -> bool:
             record = self.record(run)
-            return record["Restarts"] != "0" and record["Reason"] == "BeginTime"
+            return record["Restarts"] != "0" and record["JobState"] == "PENDING"
 
         until(f"the job of {run} in the queue again", requeued)
         self.slurm.command("scontrol", "update", f"JobId={self.number(run)}", "StartTime=now")
@@ -147,7 +147,8 @@ def lose_node(scene: Scene) -> str:
     scene.slurm.start_daemon(f"slurmd-{node}")
     scene.slurm.command("scontrol", "update", f"NodeName={node}", "State=RESUME")
     for other in RUNS:
-        if scene.record(other)["Reason"] == "BeginTime":
+        record = scene.record(other)
+        if record["JobState"] == "PENDING" and record["Restarts"] != "0":
             scene.release(other)
     return run
 
