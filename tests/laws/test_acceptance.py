@@ -121,13 +121,12 @@ def test_olmo_fits_well_and_extrapolates_badly():
     predicted = float(found.predict(target)[0])
     assert predicted == pytest.approx(2.34439, abs=5.1e-6)
     assert 100 * (predicted / 2.437876 - 1) == pytest.approx(-3.83, abs=0.006)
-    # The tool says so beforehand: the upper half in size is missed 7 times worse than the fit.
+    # The tool says so beforehand: the longer half of the runs is missed 4 times worse than the fit.
+    # (Its two smaller sizes do not determine the law, so there is no such check in N.)
     check = extrapolation(registry.get("chinchilla"), prepare(table), 0.002473, delta=1e-3)
-    assert check["N"]["times_fitted_error"] == pytest.approx(7.0, abs=0.1)
     assert check["D"]["times_fitted_error"] == pytest.approx(3.9, abs=0.1)
-    assert [text[:34] for text in warnings(check)] == [
-        f"extrapolates badly: fitted below {column}" for column in "ND"
-    ]
+    assert set(check) == {"D"}
+    assert warnings(check)[0].startswith("extrapolates badly: fitted below D")
     # Chinchilla's own table, as well fitted, passes.
     kept = extrapolation(registry.get("chinchilla"), chinchilla(), 0.0047, delta=1e-3)
     assert warnings(kept) == []

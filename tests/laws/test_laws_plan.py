@@ -149,6 +149,13 @@ def test_a_target_is_the_laws_loss_and_its_interval_carries_the_laws_error(laws)
         assert found.gpu_hours == pytest.approx(found.flops / 1e15)
 
 
+def test_a_target_that_pruning_alone_keeps_needs_no_tokens(laws):
+    variant = variants_of(laws.table)[1]
+    for found in answer(laws, variant, {"target": variant.Lp + 0.01}, 1e15):
+        assert (found.tokens, found.low, found.high, found.flops) == (0, 0, 0, 0)
+        assert (found.loss, found.status) == (variant.Lp, "already there")
+
+
 def test_a_method_never_trained_is_answered_from_its_one_shot_loss(laws):
     row = laws.table[laws.table["method"] == "depth"].iloc[0]
     unseen = Variant("simulated", "mine", "m0", row["N0"], row["N"], row["N"], row["L0"],
@@ -200,3 +207,13 @@ def test_the_best_buy_has_the_lowest_loss_and_the_cheapest_the_fewest_flops(laws
     answers = [a for v in variants for a in answer(laws, v, {"target": 3.2, "marginal": 0.1}, 1e15)]
     cheapest = [a.flops for a in fewest_flops(answers) if a.form == "p2"]
     assert cheapest and cheapest == sorted(cheapest)
+
+
+def test_damage_of_runs_to_come_stays_near_what_was_measured():
+    # Two runs that hardly hurt give a slope of 30 in log N0: unbounded, Lp would round to L0.
+    table = simulate.study()
+    hurt = table["L0"] + np.where(table["N0"] == table["N0"].min(), 1e-6, 0.3)
+    table = table.assign(Lp=hurt)
+    small = candidate_runs(table, [table["N0"].min() / 1000], [0.2])
+    assert (small["Lp"] > small["L0"]).all()
+    assert (small["Lp"] - small["L0"]).min() == pytest.approx(1e-7, rel=1e-6)  # a tenth of it

@@ -22,6 +22,9 @@ import pytest
 
 TARGETS = ("--configfile", "tests/slurm/faults.yaml", "--", "tables")
 RUNS = ("depth-0.3", *(f"depth-0.3-seed{seed}" for seed in range(1, 5)))
+STEPS = 819 + 51 + 102 + 205
+"""Of a run that nothing interrupts: its trunk to the last fork, and the decays of its budgets."""
+
 pytestmark = pytest.mark.slurm
 
 
@@ -202,9 +205,9 @@ def second_controller(scene: Scene) -> None:
     assert scene.controller.wait(timeout=420) == 0
 
 
-def trained_steps(folder: Path, run: str) -> int:
+def trained_steps(scene: Scene, run: str) -> int:
     """Steps that the processes which wrote a run's points had taken since the point before."""
-    folder = folder / f"results/faults/posttrained/tiny-16/{run}"
+    folder = scene.folder / f"results/faults/posttrained/tiny-16/{run}"
     points = [json.loads(p.read_text())["results"] for p in folder.glob("D*/manifest.json")]
     assert len(points) == 3
     return sum(p["trunk_tokens"] + p["branch_tokens"] for p in points) // 128
@@ -260,9 +263,8 @@ def test_no_run_had_two_writers(scene):
     assert not any("taken this run over" in log.read_text() for log in logs)
 
 
-def test_interrupted_trainings_went_on_from_their_states(scene, undisturbed):
+def test_interrupted_trainings_went_on_from_their_states(scene):
     # Cancelled by hand, preempted and cancelled by the new controller: each had SIGTERM and time
     # to save. The others' states lie where a budget's branch had left the trunk, if at all.
     for name in ("cancelled", "preempted", "orphan"):
-        run = scene.seen[name]
-        assert trained_steps(scene.folder, run) < trained_steps(undisturbed, run)
+        assert trained_steps(scene, scene.seen[name]) < STEPS

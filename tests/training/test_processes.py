@@ -36,9 +36,9 @@ def test_two_processes_train_as_one(tmp_path, corpus, sparse, spec, options):
     done = subprocess.run(two, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for steps in (8, 16):
-        # fp32 sums in another order, through Adam; nats of about 4.
+        # fp32 sums in another order, through Adam.
         np.testing.assert_allclose(
-            losses(tmp_path / "two", steps), losses(tmp_path / "one", steps), atol=1e-5
+            losses(tmp_path / "two", steps), losses(tmp_path / "one", steps), rtol=1e-6
         )
 
 
@@ -52,7 +52,7 @@ def test_resumes_on_another_number_of_processes(tmp_path, corpus, sparse, spec, 
         assert done.returncode == 0, done.stderr
     run.posttrain(spec([8, 16]), sparse, corpus, tmp_path / "one")
     np.testing.assert_allclose(
-        losses(tmp_path / "out", 16), losses(tmp_path / "one", 16), atol=1e-5
+        losses(tmp_path / "out", 16), losses(tmp_path / "one", 16), rtol=1e-6
     )
 
 
@@ -70,7 +70,7 @@ def test_a_signal_or_a_lost_process_ends_all(tmp_path, corpus, pruned, spec, num
         launcher.send_signal(number)
     else:
         os.kill(json.loads(held.read_text())["pid"], number)
-    _, message = launcher.communicate(timeout=120)
+    _, message = launcher.communicate(timeout=300)
     assert launcher.returncode == (75 if number == signal.SIGTERM else 137), message
     done = subprocess.run(many, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -116,7 +116,7 @@ def test_resumes_in_another_process(tmp_path, corpus, pruned, spec):
     while first.poll() is None and not (tmp_path / "cut" / "state" / "k" / "lease.json").exists():
         time.sleep(0.01)
     first.send_signal(signal.SIGTERM)
-    _, message = first.communicate(timeout=60)
+    _, message = first.communicate(timeout=300)
     assert first.returncode == 75, message
     assert "SIGTERM" in message
     subprocess.run([*command, str(tmp_path / "cut")], check=True, capture_output=True)
@@ -176,7 +176,7 @@ def test_micro_batches_do_not_change_the_result(tmp_path, corpus, pruned, spec, 
     run.posttrain(spec([8]), pruned, corpus, tmp_path / "one")
     run.posttrain(spec([8], micro_rows=rows), pruned, corpus, tmp_path / "many")
     losses = [results(tmp_path / which, 8)["last_losses"] for which in ("one", "many")]
-    np.testing.assert_allclose(losses[0], losses[1], atol=1e-5)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
 
 
 def test_masks_hold(tmp_path, corpus, sparse, spec):

@@ -14,7 +14,7 @@ def test_a_taught_run_of_the_last_layers(finished):
         "posttrain:\n",
         "posttrain:\n  distil: {weight: 0.5, temperature: 2.0}\n  layers: {last: 1}\n",
     )
-    finished.run(POINT, "--allowed-rules", "posttrain")
+    finished.run("--allowed-rules", "posttrain", "--", POINT)
     found = json.loads((finished.folder / POINT).read_text())
     assert found["inputs"]["teacher"]["path"] == "results/tiny/base/tiny-16/manifest.json"
     assert found["spec"]["train"]["distil"] == {"weight": 0.5, "temperature": 2.0}

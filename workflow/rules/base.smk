@@ -65,6 +65,7 @@ rule base:
         means=means("base"),
     message:
         "base: train {wildcards.model}"
+    # exec: a shell would die of the SIGTERM that lets the trainer save, and the job with it.
     shell:
-        "HF_HUB_OFFLINE=1 {params.launcher}python {params.script} --spec {params.spec:q}"
+        "HF_HUB_OFFLINE=1 exec {params.launcher}python {params.script} --spec {params.spec:q}"
         " --corpus {input.corpus} --out {params.out} {params.means} > {log} 2>&1"

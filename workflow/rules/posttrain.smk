@@ -42,7 +42,8 @@ rule posttrain:
         means=means("posttrain"),
     message:
         "posttrain: {wildcards.model} {wildcards.run}"
+    # exec: a shell would die of the SIGTERM that lets the trainer save, and the job with it.
     shell:
-        "HF_HUB_OFFLINE=1 {params.launcher}python {params.script} --spec {params.spec:q}"
+        "HF_HUB_OFFLINE=1 exec {params.launcher}python {params.script} --spec {params.spec:q}"
         " --pruned {params.variant} --corpus {input.corpus}{params.teacher}"
         " --out {params.out} {params.means} > {log} 2>&1"

@@ -217,16 +217,21 @@ def candidate_runs(
 
 
 def _damage(table: pd.DataFrame, rows: pd.DataFrame) -> Array:
-    """Lp - L0 [m] by least squares of its logarithm on log N0 and log rho."""
+    """Lp - L0 [m] by least squares of its logarithm on log N0 and log rho.
+
+    At most ten times beyond what was measured: a few runs that hardly hurt may give any slope.
+    """
     hurt = table[table["Lp"] > table["L0"]]
     if hurt.empty:
         return np.full(len(rows), 1e-3)
+    measured = hurt["Lp"] - hurt["L0"]
 
     def design(frame: pd.DataFrame) -> Array:
         return np.column_stack([np.ones(len(frame)), np.log(frame["N0"]), np.log(frame["rho"])])
 
-    solved = np.linalg.lstsq(design(hurt), np.log(hurt["Lp"] - hurt["L0"]), rcond=1e-8)[0]
-    return np.exp(design(rows) @ solved)
+    solved = np.linalg.lstsq(design(hurt), np.log(measured), rcond=1e-8)[0]
+    lowest, highest = np.log(measured.min() / 10), np.log(measured.max() * 10)
+    return np.exp(np.clip(design(rows) @ solved, lowest, highest))
 
 
 def default_runs(table: pd.DataFrame) -> pd.DataFrame:

@@ -88,12 +88,12 @@ def _minimise(problem, starts, delta, signs, weights, held, max_steps, tolerance
             break
         trial, reached = _step(problem, phi[at], delta, weights[at], damping[at], low, high, held)
         better = reached < objective[at]
-        gain = np.where(better, objective[at] - reached, 0.0)
-        small = gain <= tolerance * np.abs(objective[at])
+        with np.errstate(invalid="ignore"):
+            small = np.abs(objective[at] - reached) <= tolerance * objective[at]
         phi[at[better]] = trial[better]
-        objective[at] = np.where(better, reached, objective[at])
+        objective[at[better]] = reached[better]
         damping[at] = np.where(better, damping[at] * 0.2, np.minimum(damping[at] * 5.0, 1e16))
-        quiet[at] = np.where(small & better, quiet[at] + 1, np.where(better, 0, quiet[at]))
+        quiet[at] = np.where(small, quiet[at] + 1, np.where(better, 0, quiet[at]))
         stopped = (quiet[at] >= 2) | (damping[at] >= 1e12) | (objective[at] == 0.0)
         # Heavy damping makes steps small anywhere: a stop counts if a fresh attempt gains nothing.
         with np.errstate(invalid="ignore"):  # a start without a finite value never settles

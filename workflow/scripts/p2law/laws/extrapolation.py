@@ -23,7 +23,8 @@ def extrapolation(form: Form, table: pd.DataFrame, fitted_error: float, **settin
     """Held-out errors by column, as fractions, and how many times the fit's own they are.
 
     ``fitted_error`` is the mean absolute relative error of the whole fit; ``settings`` are
-    :func:`p2law.laws.fit.fit`'s. Columns with fewer than three values are left out.
+    :func:`p2law.laws.fit.fit`'s. Columns whose lower half does not determine the law (two sizes,
+    say) are left out: what it predicts beyond is anybody's.
     """
     found = {}
     for column in COLUMNS:
@@ -35,6 +36,8 @@ def extrapolation(form: Form, table: pd.DataFrame, fitted_error: float, **settin
         last = levels[min(int(np.ceil(SHARE * len(levels))), len(levels) - 1)]
         top = (table[column] >= last).to_numpy()
         rest = fit(form, table[~top].reset_index(drop=True), **settings)
+        if rest.unidentified or rest.form.constants != form.constants:
+            continue
         error = rest.predict(table[top]) / table.loc[top, "loss"].to_numpy() - 1.0
         found[column] = {
             "from": float(last),

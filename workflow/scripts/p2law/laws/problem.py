@@ -164,7 +164,8 @@ class Problem:
             log_t0 = theta[bend.t0] + self.means["D"]
             for quantity, name in bend.by.items():
                 log_t0 = log_t0 - theta[name] * self.means[quantity]
-            raw[bend.t0] = np.exp(log_t0)
+            # A draw of a t0 that the table leaves open may lie beyond the largest float.
+            raw[bend.t0] = np.exp(np.minimum(log_t0, 700.0))
         return raw
 
     def from_raw(self, raw: Mapping[str, float]) -> Array:

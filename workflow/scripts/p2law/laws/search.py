@@ -1,8 +1,9 @@
 """Where to begin, and how far every beginning gets: a Sobol grid and batched variable projection.
 
 Exponents come from a Sobol sequence, amplitudes by weighted least squares at each; the best of them
-are followed until every one has settled, so that the share that arrives says whether the objective
-has one minimum, not whether time was up.
+are followed until every one has settled, and ends that stand in a corner, or above another, look
+along single exponents for a lower place. What share of the starts then arrives says whether the
+objective has other minima, not whether time was up.
 """
 
 from dataclasses import dataclass

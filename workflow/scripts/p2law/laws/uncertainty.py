@@ -116,14 +116,18 @@ def _widen(best: float, low: float, high: float, factor: float) -> tuple[float, 
 
 
 def _widen_positive(best: float, low: float, high: float, factor: float) -> tuple[float, float]:
-    """The same in logs; an end at zero, or constants of either sign, in the plain unit."""
+    """The same in logs; an end at zero, or constants of either sign, in the plain unit.
+
+    What the table leaves open may reach beyond the largest float: its end is infinite then.
+    """
     if min(best, low) < 0:
         return _widen(best, low, high, factor)
     if best == 0:
         return 0.0, factor * high
     log_low, log_high = (np.log(max(x, 1e-300) / best) for x in (low, high))
     first, last = _widen(0.0, log_low, log_high, factor)
-    return (best * float(np.exp(first)) if low > 0 else 0.0), best * float(np.exp(last))
+    with np.errstate(over="ignore"):
+        return (best * float(np.exp(first)) if low > 0 else 0.0), best * float(np.exp(last))
 
 
 def run_weights(runs: Array, replicates: int, seed: int) -> Array:
