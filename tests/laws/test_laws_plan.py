@@ -149,6 +149,13 @@ def test_a_target_is_the_laws_loss_and_its_interval_carries_the_laws_error(laws)
         assert found.gpu_hours == pytest.approx(found.flops / 1e15)
 
 
+def test_a_target_that_pruning_alone_keeps_needs_no_tokens(laws):
+    variant = variants_of(laws.table)[1]
+    for found in answer(laws, variant, {"target": variant.Lp + 0.01}, 1e15):
+        assert (found.tokens, found.low, found.high, found.flops) == (0, 0, 0, 0)
+        assert (found.loss, found.status) == (variant.Lp, "already there")
+
+
 def test_a_method_never_trained_is_answered_from_its_one_shot_loss(laws):
     row = laws.table[laws.table["method"] == "depth"].iloc[0]
     unseen = Variant("simulated", "mine", "m0", row["N0"], row["N"], row["N"], row["L0"],

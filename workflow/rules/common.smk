@@ -218,7 +218,9 @@ def evaluate_input(wildcards):
     model, group = wildcards.model, wildcards.group
     paths = [path for path, _ in SPECS.checkpoints(model, group).values()]
     if group != BASE:
-        paths = [p for p in paths if "pruned" not in p.parts]
+        # Below the study's folder, since a study may itself be called "pruned".
+        variants = STUDY.root / "pruned"
+        paths = [path for path in paths if not path.is_relative_to(variants)]
         paths.append(STUDY.pruned_manifest(model, group))
     return [upstream(path) for path in paths]
 

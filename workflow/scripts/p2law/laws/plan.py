@@ -197,9 +197,11 @@ def answer(
             continue
         best, several = laws.curves(variant, fit)
         for rule, level in rules.items():
-            tokens = float(_solve(best, rule, level)[0])
-            low = high = None
-            if several is not None:
+            # Of a target above the measured Lp no law is asked: P² has no value at D = 0.
+            met = rule == "target" and variant.Lp is not None and level >= variant.Lp
+            tokens = 0.0 if met else float(_solve(best, rule, level)[0])
+            low = high = 0.0 if met else None
+            if several is not None and not met:
                 low, high = laws.spread(fit, tokens, _solve(several, rule, level))
                 if rule == "target":
                     at = tokens if math.isfinite(tokens) else laws.budgets[1]
@@ -230,6 +232,8 @@ def _price(laws: Laws, variant, fit, tokens: float, flops_per_hour: float, cost:
         return dict.fromkeys(empty) | {"status": "out of reach at any budget", "trust": trust}
     flops = cost(variant.trained, tokens)
     loss, low, high = laws.loss(variant, fit, tokens)
+    if tokens == 0 and variant.Lp is not None:
+        loss, low, high = variant.Lp, None, None
     status = "already there" if tokens == 0 else within(laws, tokens)
     return {"tokens": tokens, "loss": loss, "loss_low": low, "loss_high": high, "flops": flops,
             "gpu_hours": flops / flops_per_hour, "status": status, "trust": trust}  # fmt: skip
