@@ -30,6 +30,7 @@ include: "workflow/rules/law.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/check.smk"
+include: "workflow/rules/start.smk"
 
 
 localrules:
