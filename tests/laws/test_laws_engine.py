@@ -20,17 +20,21 @@ def problem_and_starts(name: str):
     return problem, grid(problem, "nonnegative")[:3], rows
 
 
-@pytest.mark.parametrize("name", list(registry.FORMS))
-def test_jacobian_matches_central_differences(name):
-    problem, starts, _ = problem_and_starts(name)
-    jacobian = problem.linearise(starts)[1]
+def assert_jacobian(problem, phi):
+    jacobian = problem.linearise(phi)[1]
     for j in range(problem.size):
         step = np.zeros(problem.size)
         step[j] = 1e-6
-        ahead = problem.residuals(problem.predict(starts + step))
-        behind = problem.residuals(problem.predict(starts - step))
+        ahead = problem.residuals(problem.predict(phi + step))
+        behind = problem.residuals(problem.predict(phi - step))
         # Central differences of step 1e-6: truncation 1e-12, rounding 1e-10 relative to residuals.
         assert jacobian[..., j] == pytest.approx((ahead - behind) / 2e-6, rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", list(registry.FORMS))
+def test_jacobian_matches_central_differences(name):
+    problem, starts, _ = problem_and_starts(name)
+    assert_jacobian(problem, starts)
 
 
 def test_straight_coordinates_of_a_bend():
@@ -38,13 +42,7 @@ def test_straight_coordinates_of_a_bend():
     straight, inner = problem.straightened(), problem.to_straight(starts)
     assert problem.from_straight(inner) == pytest.approx(starts, rel=1e-12)
     assert straight.predict(inner) == pytest.approx(problem.predict(starts), rel=1e-12)
-    jacobian = straight.linearise(inner)[1]
-    for j in range(problem.size):
-        step = np.zeros(problem.size)
-        step[j] = 1e-6
-        ahead = straight.residuals(straight.predict(inner + step))
-        behind = straight.residuals(straight.predict(inner - step))
-        assert jacobian[..., j] == pytest.approx((ahead - behind) / 2e-6, rel=1e-5, abs=1e-8)
+    assert_jacobian(straight, inner)
 
 
 def test_a_bend_that_is_a_pure_power_is_found_at_once():

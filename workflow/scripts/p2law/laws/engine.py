@@ -190,6 +190,12 @@ def _solve_amplitudes(problem, trial, delta, weights, low) -> tuple[Array, Array
 
 def solve_linear(design: Array, target: Array, weights: Array) -> Array:
     """Weighted least squares [R, K] for designs [R, n, K], targets [R, n], weights [R, n]."""
+    gram, right, scale = _normal(design, target, weights)
+    return np.linalg.solve(gram, right[..., None])[..., 0] / scale
+
+
+def _normal(design: Array, target: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """Normal equations [R, K, K], [R, K] of columns scaled to one, and their scales [R, K]."""
     weighted = (design * weights[..., None]).transpose(0, 2, 1)
     gram = weighted @ design
     right = (weighted @ target[..., None])[..., 0]
@@ -198,22 +204,23 @@ def solve_linear(design: Array, target: Array, weights: Array) -> Array:
     gram = gram / (scale[:, :, None] * scale[:, None, :])
     K = gram.shape[1]
     gram[:, np.arange(K), np.arange(K)] += 1e-13
-    return np.linalg.solve(gram, (right / scale)[..., None])[..., 0] / scale
+    return gram, right / scale, scale
 
 
 def nonnegative(design: Array, target: Array, weights: Array) -> Array:
     """Non-negative weighted least squares [R, K], by trying every set of zeros (K is at most 4)."""
-    R, _, K = design.shape
-    best = np.zeros((R, K))
-    lowest = (weights * target**2).sum(-1)
+    gram, right, scale = _normal(design, target, weights)
+    R, K = right.shape
+    best, lowest = np.zeros((R, K)), np.zeros(R)
     for mask in range(1, 2**K):
         kept = [k for k in range(K) if mask >> k & 1]
-        solved = solve_linear(design[..., kept], target, weights)
-        missed = target - (design[..., kept] @ solved[..., None])[..., 0]
-        cost = (weights * missed**2).sum(-1)
+        some, pull = gram[:, kept][:, :, kept], right[:, kept]
+        solved = np.linalg.solve(some, pull[..., None])[..., 0]
+        # The cost less the targets' own: -right x at the solution of the normal equations.
+        cost = -(pull * solved).sum(-1)
         good = (solved >= 0).all(-1) & (cost < lowest)
         lowest = np.where(good, cost, lowest)
         full = np.zeros((R, K))
         full[:, kept] = solved
         best[good] = full[good]
-    return best
+    return best / scale

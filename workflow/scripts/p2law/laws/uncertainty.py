@@ -4,7 +4,7 @@ Checkpoints of one run share their error, so runs are resampled, never points: 9
 points covered 32 to 43 % in simulation (law.md section 4). A dozen runs are few, and the percentile
 interval of G resampled runs is too narrow by t(G - 1)/z x sqrt(G/(G - 1)), as for a mean: both ends
 are moved away from the estimate by that factor (in logs for what is positive), which brings its
-coverage from 85-93 % to the nominal (benchmarks/law_coverage.py).
+coverage from 85-96 % to 92-98 % (benchmarks/law_coverage.py).
 """
 
 from dataclasses import dataclass
