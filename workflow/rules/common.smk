@@ -129,17 +129,21 @@ def if_several(stage, value):
 
 
 def launcher(wildcards, threads, resources):
-    """What starts a script once on each of several nodes, where they meet as one process group.
+    """What stands before a script's command: nothing on CPUs, its GPUs on one node, srun on several.
 
-    With the mpi resource a job's shell runs on its first node, and srun is left to it. Made from
-    resources, so it is no recorded parameter: another number of nodes runs nothing again.
+    With the mpi resource a job's shell runs on its first node, and srun, which starts the script
+    once on each, is left to it. Made from resources, so it is no recorded parameter: another number
+    of GPUs or nodes runs nothing again.
     """
-    if resources.nodes == 1:
+    if not resources.gpu:
         return ""
-    each = resources.gpu // resources.nodes
+    count = resources.get("nodes", 1)
+    if count == 1:
+        script = Path(workflow.basedir) / "workflow/scripts/with_gpus.py"
+        return f"python {script} {resources.gpu} "
     return (
-        f"srun --nodes={resources.nodes} --ntasks={resources.nodes} --ntasks-per-node=1"
-        f" --cpus-per-task={threads} --gres=gpu:{each} --kill-on-bad-exit=1 "
+        f"srun --nodes={count} --ntasks={count} --ntasks-per-node=1 --cpus-per-task={threads}"
+        f" --gres=gpu:{resources.gpu // count} --kill-on-bad-exit=1 "
     )
 
 

@@ -34,10 +34,11 @@ rule evaluate:
             for name, (path, _) in SPECS.checkpoints(wc.model, wc.group).items()
         ),
         out=parent,
+        launcher=launcher,
     message:
         "evaluate: {wildcards.model} {wildcards.group}"
     shell:
-        "HF_HUB_OFFLINE=1 python {params.script} --spec {params.spec:q}"
+        "HF_HUB_OFFLINE=1 {params.launcher}python {params.script} --spec {params.spec:q}"
         " --corpus {input.corpus} {params.checkpoints} --out {params.out} > {log} 2>&1"
 
 
@@ -68,10 +69,11 @@ rule downstream_group:
             for name, (path, _) in SPECS.checkpoints(wc.model, wc.group).items()
         ),
         out=parent,
+        launcher=launcher,
     message:
         "downstream: {wildcards.model} {wildcards.group}"
     shell:
-        "python {params.script} --downstream --spec {params.spec:q}"
+        "{params.launcher}python {params.script} --downstream --spec {params.spec:q}"
         " --corpus {input.corpus} {params.checkpoints} --out {params.out} > {log} 2>&1"
 
 

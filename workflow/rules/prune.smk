@@ -26,8 +26,9 @@ rule prune:
         script=script("prune"),
         spec=lambda wc: canonical(SPECS.prune(wc.model, wc.method)),
         out=parent,
+        launcher=launcher,
     message:
         "prune: {wildcards.model} by {wildcards.method}"
     shell:
-        "HF_HUB_OFFLINE=1 python {params.script} --spec {params.spec:q}"
+        "HF_HUB_OFFLINE=1 {params.launcher}python {params.script} --spec {params.spec:q}"
         " --base {input.base} --corpus {input.corpus} --out {params.out} > {log} 2>&1"
