@@ -32,7 +32,7 @@ metadata: {version: 1.0}
 def test_the_version_is_the_one_that_the_environment_file_pins():
     lines = (ROOT / "envs" / "downstream.txt").read_text().splitlines()
     assert [line for line in lines if not line.startswith("#")] == [
-        f"lm_eval=={downstream.VERSION}"
+        f"lm-eval=={downstream.VERSION}"
     ]
 
 
