@@ -63,7 +63,7 @@ def holdouts(data: Data) -> tuple[Figure, pd.DataFrame]:
             rows = table[(table["form"] == form) & (table["split"] == split)]
             _holdout_panel(axes[i, j], rows, methods)
             above = f"{titles[split]}\n" if i == 0 else ""
-            axes[i, j].set_title(above + _in_words(rows))
+            axes[i, j].set_title(above + _in_words(rows), fontsize=7)
             if i == len(LAWS) - 1:
                 axes[i, j].set_xlabel("measured loss, nats")
         axes[i, 0].set_ylabel(f"{TITLES[form]}\npredicted / measured - 1, %")

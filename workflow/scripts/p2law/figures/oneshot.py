@@ -34,7 +34,7 @@ def oneshot(data: Data) -> tuple[Figure, pd.DataFrame]:
         here = table[table["model"] == model]
         _panel(panel, here, lines, levels)
         panel.set_title(f"{model}: L0 {here['L0'].iloc[0]:.3f}")
-        panel.set_xlabel("loss after pruning - L0, nats per token")
+        panel.set_xlabel("damage Lp - L0, nats per token")
     axes[0, 0].set_yticks(range(len(lines)), [method for _, method in lines])
     axes[0, 0].set_ylim(len(lines) - 0.5, -0.5)
     handles = [
