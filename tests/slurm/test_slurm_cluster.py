@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,11 @@ def test_jobs_without_gpus_see_none_and_records_stay(slurm):
     out = slurm.command("srun", "-n1", "sh", "-c", "echo $SLURM_JOB_ID [$CUDA_VISIBLE_DEVICES]")
     job_id, gpus = out.split()
     assert gpus == "[]"
-    assert slurm.job(job_id)["JobState"] == "COMPLETED"
+    # srun returns when its step has ended, a little before the job has.
+    deadline = time.monotonic() + 60
+    while (state := slurm.job(job_id)["JobState"]) != "COMPLETED":
+        assert time.monotonic() < deadline, state
+        time.sleep(0.2)
 
 
 def test_two_clusters_at_once_and_no_process_left(slurm):
