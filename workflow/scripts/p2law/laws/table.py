@@ -99,9 +99,11 @@ def _fail(frame: pd.DataFrame, bad: np.ndarray, where: str, what: str) -> None:
 
 def _check_column(frame: pd.DataFrame, column: str, where: str) -> None:
     if column not in frame:
+        given = frame["run_given"].all() if "run_given" in frame else True
+        ours = {"run_given"} | (set() if given else {"run"})
+        held = ", ".join(str(name) for name in frame.columns if name not in ours)
         raise UserError(
-            f"{where}: column {column!r} is missing; it has {', '.join(map(str, frame.columns))};"
-            " name another with --column"
+            f"{where}: column {column!r} is missing; it has {held}; name another with --column"
         )
     values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=float)
     shown = frame[column].tolist()
