@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from p2law import manifest
@@ -57,8 +58,8 @@ def test_resumes_on_another_number_of_processes(tmp_path, corpus, sparse, spec, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stop", "lost"])
-def test_a_signal_or_a_lost_process_ends_all(tmp_path, corpus, pruned, spec, number):
+@pytest.mark.parametrize("lost", [None, "writer", "other"])
+def test_a_signal_or_a_lost_process_ends_all(tmp_path, corpus, pruned, spec, lost):
     """SIGTERM to the launcher: code 75. One process killed: the others end, the code says so."""
     out = tmp_path / "out"
     many = command(spec([120]), pruned, corpus, out, "--processes", "2")
@@ -66,12 +67,14 @@ def test_a_signal_or_a_lost_process_ends_all(tmp_path, corpus, pruned, spec, num
     held = out / "state" / "trunk" / "lease.json"
     while launcher.poll() is None and not held.exists():
         time.sleep(0.01)
-    if number == signal.SIGTERM:
-        launcher.send_signal(number)
+    writer = json.loads(held.read_text())["pid"]
+    if lost is None:
+        launcher.send_signal(signal.SIGTERM)
     else:
-        os.kill(json.loads(held.read_text())["pid"], number)
+        children = {child.pid for child in psutil.Process(launcher.pid).children()}
+        os.kill(writer if lost == "writer" else (children - {writer}).pop(), signal.SIGKILL)
     _, message = launcher.communicate(timeout=300)
-    assert launcher.returncode == (75 if number == signal.SIGTERM else 137), message
+    assert launcher.returncode == (75 if lost is None else 137), message
     done = subprocess.run(many, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(losses(out, 120)) == 32

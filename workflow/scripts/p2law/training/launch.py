@@ -14,6 +14,8 @@ import sys
 import time
 from dataclasses import dataclass
 
+from p2law.training.stop import RETRY
+
 GRACE = 60.0
 """Seconds that the other processes are given to end after one has failed."""
 
@@ -77,24 +79,36 @@ def run(processes: int) -> int:
         ranks |= {"MASTER_ADDR": here.address, "MASTER_PORT": here.port}
         environment = {**os.environ, **{name: str(value) for name, value in ranks.items()}}
         children.append(subprocess.Popen([sys.executable, *sys.argv], env=environment))
+    passed: set[int] = set()
+
+    def pass_on(number: int, _: object) -> None:
+        passed.add(number)
+        for child in children:
+            child.send_signal(number)
+
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-        signal.signal(number, lambda number, _: [child.send_signal(number) for child in children])
-    return _wait(children)
+        signal.signal(number, pass_on)
+    return _wait(children, passed)
 
 
-def _wait(children: list[subprocess.Popen]) -> int:
-    """Wait for all; after the first failure the others have :data:`GRACE` seconds."""
+def _wait(children: list[subprocess.Popen], passed: set[int]) -> int:
+    """Wait for all; after the first failure the others have :data:`GRACE` seconds.
+
+    ``passed`` holds the signals that were passed on: a process that dies of one had not begun to
+    train, so that the run is as good as stopped.
+    """
     failed, since = 0, float("inf")
-    while any(child.poll() is None for child in children):
-        codes = [child.returncode for child in children if child.returncode]
-        if codes and not failed:
-            failed, since = codes[0], time.monotonic()
+    # Each is asked: a process that nobody asks about would be lost unnoticed behind one that waits.
+    while None in (codes := [child.poll() for child in children]):
+        if any(codes) and not failed:
+            failed, since = next(filter(None, codes)), time.monotonic()
         late = time.monotonic() - since
         # A killed process's partners would wait for it in vain.
         if failed < 0 or late > GRACE:
             for child in children:
                 child.kill()
         time.sleep(0.05)
-    codes = [child.returncode for child in children if child.returncode]
-    first = failed or (codes[0] if codes else 0)
+    first = failed or next(filter(None, codes), 0)
+    if -first in passed:
+        return RETRY
     return 128 - first if first < 0 else first
