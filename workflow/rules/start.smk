@@ -46,7 +46,8 @@ def wanted_from_hub(rules):
 def check_slurm(jobs):
     """What Slurm would refuse or never start; then what a killed snakemake left in its queue."""
     submitted = [job for job in jobs if not job.is_local]
-    check_jobs([(job.rule.name, job.resources) for job in submitted], read_partitions())
+    asked = [(job.rule.name, job.resources) for job in submitted]
+    check_jobs(asked, read_partitions(), read_accounts())
     left_behind = take_over(
         {slurm_comment(job) for job in submitted},
         workflow.workdir_init,
