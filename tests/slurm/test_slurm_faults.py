@@ -77,7 +77,7 @@ class Scene:
         return None
 
     def freeze(self, run: str) -> bool:
-        """Freeze a run's trainer once it has taken steps; whether it was that or is frozen."""
+        """Freeze a run's trainer once it has taken a step; whether it was that or is frozen."""
         held = self.lease(run)
         if held is None or not held["progress"].get("step"):
             return False

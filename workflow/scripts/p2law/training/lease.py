@@ -69,6 +69,7 @@ class Lease:
             "slurm_job": os.environ.get("SLURM_JOB_ID"),
         }
         self.last = 0.0
+        self.told = False
 
     def __enter__(self) -> "Lease":
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +81,7 @@ class Lease:
                     f"{self.path}: process {held['pid']} on {held['node']} is training this run;"
                     " wait for it or stop it"
                 )
-            self.beat({}, force=True)
+            self.beat({})
         return self
 
     def _watched(self, held: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -99,16 +100,17 @@ class Lease:
         if held and held["token"] == self.mine["token"]:
             self.path.unlink(missing_ok=True)
 
-    def beat(self, progress: Mapping[str, Any], force: bool = False) -> None:
+    def beat(self, progress: Mapping[str, Any]) -> None:
         """Renew the lease with the run's progress, at most every :data:`BEAT` seconds.
 
-        Raises :class:`UserError` if another process has taken the run over meanwhile.
+        The first step's progress is told at once. Raises :class:`UserError` if another process has
+        taken the run over meanwhile.
         """
         now = time.time()
-        if not force and now - self.last < BEAT:
+        if self.told and now - self.last < BEAT:
             return
         held = read(self.path)
         if self.last and (held is None or held["token"] != self.mine["token"]):
             raise UserError(f"{self.path}: another process has taken this run over; stopping")
         write_json(self.path, {**self.mine, "beat": now, "progress": dict(progress)})
-        self.last = now
+        self.last, self.told = now, bool(progress)
