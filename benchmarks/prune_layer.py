@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import torch  # noqa: E402
 
-from p2law.pruning import compensate, masks, names, products  # noqa: E402
+from p2law.checkpoints import products  # noqa: E402
+from p2law.pruning import compensate, masks, names  # noqa: E402
 from p2law.pruning.curvature import Curvature  # noqa: E402
 from p2law.pruning.masks import Rule  # noqa: E402
 from p2law.pruning.statistics import Statistics  # noqa: E402

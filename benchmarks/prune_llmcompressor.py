@@ -29,10 +29,10 @@ import torch  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from p2law import manifest  # noqa: E402
-from p2law.checkpoints import io  # noqa: E402
+from p2law.checkpoints import io, products  # noqa: E402
 from p2law.corpus.packed import Packed  # noqa: E402
 from p2law.evaluation import heldout  # noqa: E402
-from p2law.pruning import calibration, layer, names, products, shapes  # noqa: E402
+from p2law.pruning import calibration, layer, names, shapes  # noqa: E402
 from p2law.pruning.architectures import architecture_of  # noqa: E402
 from p2law.pruning.calibration import read_windows  # noqa: E402
 from p2law.pruning.curvature import Curvature  # noqa: E402

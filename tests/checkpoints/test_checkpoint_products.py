@@ -47,6 +47,14 @@ def test_takes_transposed_views_as_they_lie():
     torch.testing.assert_close(found, one.t() @ other, rtol=1e-5, atol=1e-5)
 
 
+def test_parts_of_wider_rows_are_copied():
+    """Also where a gradient comes as one number spread over a matrix: strides 0."""
+    one, other, spread = draw(12, 30), draw(20, 40, seed=1)[:, 5:35], torch.ones(1).expand(20, 30)
+    for each in (other, spread):
+        found = products.product(one, each)
+        torch.testing.assert_close(found, one @ each.T, rtol=1e-5, atol=1e-5)
+
+
 def test_a_whole_model_gives_its_logits_always_the_same():
     rows = torch.arange(48).view(2, 24) % 64
     plain, model = io.fresh(CONFIG, seed=0), products.by_onednn(io.fresh(CONFIG, seed=0))
@@ -69,3 +77,15 @@ def test_other_types_are_left_to_torch():
     layer = products.by_onednn(nn.Linear(4, 4))
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(draw(2, 4)).dtype == torch.bfloat16
+
+
+def test_solvers_products_are_fp32_and_the_setting_is_put_back():
+    before = torch.get_float32_matmul_precision()
+    with products.fast(), products.exact(torch.device("cuda")):
+        assert torch.get_float32_matmul_precision() == "highest"
+    a = torch.randn(300, 300, generator=torch.Generator().manual_seed(0))
+    with products.exact(a.device):
+        product = a @ a
+    exact = a.double() @ a.double()
+    assert (product - exact).norm() < 1e-6 * exact.norm()  # bf16 or TF32 inputs give 1e-3
+    assert torch.get_float32_matmul_precision() == before

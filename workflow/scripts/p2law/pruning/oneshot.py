@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from p2law.checkpoints import products
 from p2law.errors import UserError
 from p2law.pruning import layer as one_layer
-from p2law.pruning import products
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import Source, States
 from p2law.pruning.curvature import Curvature

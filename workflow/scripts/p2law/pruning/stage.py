@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from p2law import cleaned, manifest
+from p2law.checkpoints import products
 from p2law.errors import UserError
-from p2law.pruning import depth, layer, names, oneshot, products, shapes, width
+from p2law.pruning import depth, layer, names, oneshot, shapes, width
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import DEFAULT_GIB, Source, read_windows
 from p2law.pruning.variant import Variant
