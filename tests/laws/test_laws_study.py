@@ -196,5 +196,6 @@ def test_law_folder_is_the_same_twice_and_plan_answers_from_it(tmp_path):
     rows = pd.read_csv(tmp_path / "advice.csv")
     assert (rows["half_width_after"] <= rows["half_width_before"] * (1 + 1e-9)).all()
     assert rows["score"].is_monotonic_decreasing and (rows["gpu_hours"] > 0).all()
-    odd = run("advise.py", tmp_path, "--rates", "1.4")
-    assert odd.returncode == 2 and "--rates 1.4" in odd.stderr
+    for option, value in (("--rates", "1.4"), ("--mfu", "0"), ("--gpu", "Voodoo2")):
+        odd = run("advise.py", tmp_path, option, value)
+        assert odd.returncode == 2 and f"{option} {value}" in odd.stderr.replace("'", "")

@@ -27,13 +27,12 @@ def main() -> None:
 
     import pandas as pd
 
-    from p2law.costs import PEAK_FLOPS
+    from p2law.costs import gpu_rate
     from p2law.laws import advisor, registry
     from p2law.laws.fit import fit
     from p2law.laws.table import check_table
 
-    if options.gpu not in PEAK_FLOPS:
-        raise UserError(f"--gpu {options.gpu}: allowed: {', '.join(PEAK_FLOPS)}")
+    per_hour = gpu_rate(options.gpu, options.mfu, "--{}".format) * 3600
     table, grid = read(options.source)
     if options.method != "all":
         methods = sorted(table["method"].unique())
@@ -43,7 +42,6 @@ def main() -> None:
     form = registry.get(options.form)
     check_table(table, [form], str(options.source))
     result = fit(form, table)
-    per_hour = PEAK_FLOPS[options.gpu] * options.mfu * 3600
     found = advisor.advise(
         result, table, runs(options, table), targets(options, table), advisor.run_cost(table, grid)
     )

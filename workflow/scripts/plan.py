@@ -30,14 +30,12 @@ def main() -> None:
     options = parser().parse_args()
     check(options)
 
-    from p2law.costs import PEAK_FLOPS
+    from p2law.costs import gpu_rate
     from p2law.laws import buy, plan
     from p2law.laws.records import finite
     from p2law.laws.variants import variants_of
 
-    if options.gpu not in PEAK_FLOPS:
-        raise UserError(f"--gpu {options.gpu}: allowed: {', '.join(PEAK_FLOPS)}")
-    per_hour = PEAK_FLOPS[options.gpu] * options.mfu * 3600
+    per_hour = gpu_rate(options.gpu, options.mfu, "--{}".format) * 3600
     laws = plan.Laws.read(options.study / "law", options.study / "tables" / "losses.parquet")
     known = variants_of(laws.table, masked(options.study))
     variants = buy.small_enough(asked(options, known), options.parameters)
@@ -124,8 +122,6 @@ def rules(options: argparse.Namespace) -> dict[str, float]:
 
 def check(options: argparse.Namespace) -> None:
     """Refuse what no law could answer."""
-    if not 0 < options.mfu <= 1:
-        raise UserError(f"--mfu {options.mfu}: must lie in (0, 1]")
     if not rules(options) and options.flops is None:
         raise UserError("nothing asked: give --target, --marginal, --residual or --flops")
     above = ("target", "marginal", "residual", "flops", "parameters", "N0", "L0", "Lp")

@@ -5,7 +5,7 @@ Estimates come from the study alone. Forward FLOPs a token are 2 N_matmul plus a
 Imports no torch: the Snakefile takes resources from here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,18 @@ def train_bytes(config: Mapping[str, Any], counts: Mapping[str, int], batch_toke
     return PROCESS_BYTES + TRAIN_BYTES * counts["total"] + batch_tokens * kept
 
 
+def gpu_rate(gpu: str, mfu: float, name: Callable[[str], str]) -> float:
+    """FLOP/s that a GPU sustains at a share ``mfu`` of its peak.
+
+    Raises :class:`UserError`, the setting called ``name("gpu")`` or ``name("mfu")``.
+    """
+    if gpu not in PEAK_FLOPS:
+        raise UserError(f"{name('gpu')} {gpu!r}: allowed: {', '.join(PEAK_FLOPS)}")
+    if not 0 < mfu <= 1:
+        raise UserError(f"{name('mfu')} {mfu}: must lie in (0, 1]")
+    return PEAK_FLOPS[gpu] * mfu
+
+
 class Costs:
     """The cost model of one study."""
 
@@ -95,18 +107,11 @@ class Costs:
         self.study = study
         self.hardware = study.settings.hardware
         self.rows = study.settings.corpus.sequence_length
-        if self.hardware.gpu not in PEAK_FLOPS:
-            raise UserError(
-                f"{study.origin}: hardware.gpu = {self.hardware.gpu!r}: allowed:"
-                f" {', '.join(PEAK_FLOPS)}"
-            )
-
-    @property
-    def rate(self) -> float:
+        gpu = gpu_rate(
+            self.hardware.gpu, self.hardware.mfu, lambda key: f"{study.origin}: hardware.{key} ="
+        )
+        self.rate = self.hardware.gflops * 1e9 if self.hardware.device == "cpu" else gpu
         """FLOP/s that one core, or one GPU, is assumed to sustain."""
-        if self.hardware.device == "cpu":
-            return self.hardware.gflops * 1e9
-        return PEAK_FLOPS[self.hardware.gpu] * self.hardware.mfu
 
     def model_flops(self, model: str) -> float:
         """Forward FLOPs a token of an unpruned model."""
