@@ -15,7 +15,7 @@ def residuals(data: Data) -> tuple[Figure, pd.DataFrame]:
     table = data.predictions
     table = table[(table["split"] == "fit") & (table["method"] != "all")]
     shown = [form for form in LAWS if (table["form"] == form).any()]
-    figure, axes = style.panels(max(len(shown), 1), 3, height=1.9, sharey=True)
+    figure, axes = style.panels(max(len(shown), 1), 3, height=2.3, sharey=True)
     methods = sorted(table["method"].unique())
     for row, form in zip(axes, shown, strict=False):
         for panel, (column, label) in zip(
