@@ -65,4 +65,7 @@ class Saver:
             state.write(folder, loop.step, tensors, identity=self.identity, extra=extra, kept=kept)
         loop.accelerator.wait_for_everyone()
         self.saved = time.monotonic()
-        self.every = max(SAVE_EVERY, 20.0 * (self.saved - began))
+        spent = self.saved - began
+        self.every = max(SAVE_EVERY, 20.0 * spent)
+        # Both vary, on shared disks more than twofold now and then: MARGIN is for that.
+        self.stop.reserve(2.0 * (spent + loop.seconds / max(loop.trained, 1)))
