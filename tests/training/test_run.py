@@ -179,6 +179,17 @@ def test_micro_batches_do_not_change_the_result(tmp_path, corpus, pruned, spec, 
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="the CPU's compiler needs a C++ compiler")
+@pytest.mark.parametrize("how", [{"compile": True}, {"recompute": True}], ids=str)
+def test_how_layers_are_computed_does_not_change_the_result(tmp_path, corpus, sparse, spec, how):
+    run.posttrain(spec([8]), sparse, corpus, tmp_path / "plain")
+    run.posttrain(spec([8]), sparse, corpus, tmp_path / "other", means=loop.Means(**how))
+    losses = [results(tmp_path / which, 8)["last_losses"] for which in ("plain", "other")]
+    # fp32 sums in another order, through Adam.
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
+
+
 def test_masks_hold(tmp_path, corpus, sparse, spec):
     run.posttrain(spec([8, 16]), sparse, corpus, tmp_path)
     masks = io.load_masks(sparse.parent)

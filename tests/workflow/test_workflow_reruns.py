@@ -25,6 +25,16 @@ def test_another_number_of_cores_reruns_nothing(finished):
     assert finished.planned(cores=16) == {}
 
 
+def test_compiling_the_layers_trains_nothing_anew(finished):
+    file = finished.folder / "studies/tiny.yaml"
+    file.write_text(file.read_text() + "\nhardware: {compile: true}\n")
+    assert finished.planned("--", "figures") == {}  # the report's costs tell of the hardware
+    told = finished.run("-n", "-p", "--forcerun", "posttrain", "--", "tables")
+    commands = [line for line in told.splitlines() if "posttrain.py" in line]
+    assert len(commands) == len(RUNS)
+    assert all("--compile" in command for command in commands)
+
+
 def test_touching_every_script_reruns_nothing(finished):
     for script in (finished.folder / "workflow").rglob("*"):
         script.touch()

@@ -44,7 +44,7 @@ rule base:
         f"{STUDY.root}/benchmarks/base/{{model}}.tsv"
     wildcard_constraints:
         model=one_of(TRAINED),
-    # The largest first, so that no core waits at the end.
+    # All else waits for a base.
     priority: 50
     conda:
         "../../envs/conda.yaml"

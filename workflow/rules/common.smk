@@ -161,7 +161,8 @@ def means(stage):
             words += f" --processes {resources.gpu // resources.nodes}"
             rows = JOBS.micro_rows(stage, wildcards.model)
             words += f" --micro-rows {rows}" if rows else " --micro-rows 1 --recompute"
-        return words + (" --shard" if JOBS.shards(wildcards.model) else "")
+        words += " --shard" if JOBS.shards(wildcards.model) else ""
+        return words + (" --compile" if STUDY.settings.hardware.compile else "")
 
     return options
 

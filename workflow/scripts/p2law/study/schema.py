@@ -226,6 +226,11 @@ class Hardware(Section):
         description="a training expected to take longer gets more GPUs, up to a node's; jobs ask"
         " for twice the time",
     )
+    compile: bool = Field(
+        False,
+        description="torch.compile the layers of models in training: faster steps after a minute of"
+        " compiling; needs a C++ compiler",
+    )
     jobs: dict[Literal["base", "prune", "posttrain", "evaluate"], JobOverride] = Field(
         {}, description="by rule, what replaces the formulas; the profile's set-resources go before"
     )
