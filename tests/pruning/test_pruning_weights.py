@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from p2law import manifest
-from p2law.checkpoints import io
+from p2law.checkpoints import io, products
 from p2law.errors import UserError
 from p2law.pruning import (
     compensate,
@@ -16,7 +16,6 @@ from p2law.pruning import (
     layer_rates,
     masks,
     names,
-    products,
     refine,
     width,
 )
