@@ -47,7 +47,8 @@ def curve(
     spec["sequence_length"] = rows.tokens.shape[1] - 1
     spec["key"] = digest(spec)
     spec["budgets"] = {str(n): digest([spec["key"], n]) for n in args.budgets}
-    out = args.out / f"{kind}-{args.cosine_floor:g}-{rate:g}-{args.decay:g}-{seed}"
+    end = args.decay if kind == "wsd" else args.cosine_floor
+    out = args.out / f"{kind}-{rate:g}-{end:g}-{seed}"
     run.posttrain(spec, args.pruned, args.corpus, out)
     losses = []
     for budget in args.budgets:

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from p2law import manifest
-from p2law.training import run
+from p2law.training import parallel, run
 
 SCRIPT = Path(run.__file__).parents[2] / "posttrain.py"
 BATCH = 128
@@ -78,3 +79,24 @@ def test_a_signal_or_a_lost_process_ends_all(tmp_path, corpus, pruned, spec, los
     done = subprocess.run(many, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(losses(out, 120)) == 32
+
+
+def test_only_the_writer_keeps_what_is_gathered(tmp_path, monkeypatch):
+    """A group of one process, which takes either part; a tensor that is not split stays itself."""
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1
+    )
+    try:
+        mesh = torch.distributed.init_device_mesh("cpu", (1,))
+        whole, alone = torch.arange(6.0), torch.ones(2)
+        given = {"split": distribute_tensor(whole, mesh, [Shard(0)]), "alone": alone}
+        monkeypatch.setenv("RANK", "0")
+        found = parallel.collected(given)
+        assert found["alone"] is alone and type(found["split"]) is torch.Tensor
+        assert torch.equal(found["split"], whole)
+        monkeypatch.setenv("RANK", "1")
+        assert parallel.collected(given).keys() == {"alone"}
+    finally:
+        torch.distributed.destroy_process_group()

@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from p2law.training.stop import RETRY
+from p2law.training.stop import RETRY, SIGNALS
 
 GRACE = 60.0
 """Seconds that the other processes are given to end after one has failed."""
@@ -86,7 +86,7 @@ def run(processes: int) -> int:
         for child in children:
             child.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+    for number in SIGNALS:
         signal.signal(number, pass_on)
     return _wait(children, passed)
 
