@@ -50,49 +50,7 @@ CLIENTS = (
 )
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
-# MinJobAge: finished jobs stay visible to squeue and scontrol, there is no database.
-# SlurmdTimeout: a node that went away is noticed soon. KillWait: time to save after SIGTERM.
-# The partitions gpu and cpu are preempted (jobs requeued) by jobs of the partition urgent.
-SLURM_CONF = """\
-ClusterName=p2law
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={ports[0]}
-SlurmUser={user}
-SlurmdUser={user}
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
-CredType=cred/munge
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool-%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd-%n.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd-%n.log
-SlurmdParameters=config_overrides
-ProctrackType=proctrack/pgid
-TaskPlugin=task/none
-MpiDefault=none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory,CR_LLN
-SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=0
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-JobRequeue=1
-ReturnToService=2
-MinJobAge=7200
-SlurmdTimeout=20
-KillWait=10
-JobCompType=jobcomp/filetxt
-JobCompLoc={folder}/jobs.txt
-JobAcctGatherType=jobacct_gather/linux
-GresTypes=gpu
-{nodes}
-PartitionName=cpu Nodes=ALL Default=YES PriorityTier=1
-PartitionName=gpu Nodes=ALL PriorityTier=1
-PartitionName=urgent Nodes=ALL PriorityTier=10
-"""
-
-
+SLURM_CONF = Path(__file__).with_name("slurm.conf.template")
 # What a user of this cluster changes in slurm/profile.yaml.
 PROFILE = Path(__file__).resolve().parents[2] / "slurm" / "profile.yaml"
 SITE = {
@@ -267,7 +225,7 @@ class Cluster:
             for node, port in zip(NODES, ports[1:], strict=True)
         )
         self.conf.write_text(
-            SLURM_CONF.format(
+            SLURM_CONF.read_text().format(
                 folder=self.folder, host=host, user=getpass.getuser(), ports=ports, nodes=nodes
             )
         )
