@@ -2,9 +2,9 @@
 
     envs/run python benchmarks/cluster_simulation.py [--study studies/paper.yaml]
 
-Jobs, their order, their GPUs and the estimate of their time are the study's own (p2law.jobs,
-p2law.costs). Assumed of the cluster, and printed: nodes of hardware.gpus_per_node GPUs, no other
-users, the longest waiting job first and any other that fits beside it; a job waits ``--queue``
+Jobs, their order, their GPUs and the estimate of their time are the study's own (p2law.cluster).
+Assumed of the cluster, and printed: nodes of hardware.gpus_per_node GPUs, no other users, the
+longest waiting job first and any other that fits beside it; a job waits ``--queue``
 minutes once it could run, costs ``--overhead`` minutes beside its work (start, loading, hashing,
 saving), and its true time is the estimate times a log-normal factor of spread ``--spread`` (median
 1). Downloads, tables and law need no GPU and are left out, and so are retries.
@@ -24,8 +24,8 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from p2law.costs import Costs  # noqa: E402
-from p2law.jobs import Jobs  # noqa: E402
+from p2law.cluster.costs import Costs  # noqa: E402
+from p2law.cluster.jobs import Jobs  # noqa: E402
 from p2law.study.grid import Study  # noqa: E402
 from p2law.study.specs import BASE  # noqa: E402
 

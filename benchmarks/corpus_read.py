@@ -13,8 +13,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
-from p2law import manifest  # noqa: E402
 from p2law.corpus.packed import SPLITS, Packed, order  # noqa: E402
+from p2law.results import manifest  # noqa: E402
 
 
 def main() -> None:

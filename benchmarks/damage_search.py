@@ -3,9 +3,9 @@
     damage_search.py results/default --damage damage.csv --out search
     damage_search.py results/default --confirm results/methods --out search
 
-The protocol is p2law/laws/damage.py's; what it found is told in docs/damage.md. Without --damage
-(written by workflow/scripts/damage.py) only variables made of losses are tried. --confirm opens the
-second study and predicts it from the headline forms fitted to the first; look at it once.
+The protocol is damage_protocol.py's; what it found is told in docs/damage.md. Without --damage
+(written by damage_measures.py) only variables made of losses are tried. --confirm opens the second
+study and predicts it from the headline forms fitted to the first; look at it once.
 """
 
 import argparse
@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import pandas as pd
 
-from p2law.laws import damage, registry
+import damage_protocol as damage
+from p2law.laws.forms import registry
 from p2law.laws.study import check_spec
 from p2law.laws.table import read_table
 
@@ -29,7 +30,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parse.add_argument("study", type=Path, help="results folder of the study that decides")
-    parse.add_argument("--damage", type=Path, help="CSV of workflow/scripts/damage.py")
+    parse.add_argument("--damage", type=Path, help="CSV of benchmarks/damage_measures.py")
     parse.add_argument("--nested", action="store_true", help="also what the choice is worth")
     parse.add_argument("--confirm", type=Path, help="results folder of the study kept back")
     parse.add_argument("--out", type=Path, required=True, help="folder of the CSV files")

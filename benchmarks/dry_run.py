@@ -24,10 +24,10 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from p2law.costs import Costs  # noqa: E402
+from p2law.cluster.costs import Costs  # noqa: E402
+from p2law.results.stale import stale  # noqa: E402
 from p2law.study.grid import Study  # noqa: E402
 from p2law.study.specs import Specs  # noqa: E402
-from p2law.study.stale import stale  # noqa: E402
 
 SIZES = ((1, 1), (1, 8), (10, 1), (1, 24), (10, 24))
 """(copies of each model, seeds)."""

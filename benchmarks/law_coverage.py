@@ -31,10 +31,11 @@ import numpy as np  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
-from p2law.laws import registry, simulate  # noqa: E402
-from p2law.laws.fit import Fit, fit  # noqa: E402
-from p2law.laws.profile import profiles, sandwich  # noqa: E402
-from p2law.laws.uncertainty import bootstrap  # noqa: E402
+import law_simulate as simulate  # noqa: E402
+from p2law.laws.fitting.fit import Fit, fit  # noqa: E402
+from p2law.laws.forms import registry  # noqa: E402
+from p2law.laws.judging.likelihood import profiles, sandwich  # noqa: E402
+from p2law.laws.judging.uncertainty import bootstrap  # noqa: E402
 
 RATES = [0.15, 0.3, 0.45]
 GRIDS = {

@@ -28,11 +28,12 @@ from scipy import optimize  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
-from p2law.laws import registry, simulate  # noqa: E402
-from p2law.laws.engine import huber  # noqa: E402
-from p2law.laws.fit import fit  # noqa: E402
+import law_simulate as simulate  # noqa: E402
+from p2law.laws.fitting.engine import huber  # noqa: E402
+from p2law.laws.fitting.fit import fit  # noqa: E402
+from p2law.laws.forms import registry  # noqa: E402
+from p2law.laws.judging.uncertainty import bootstrap  # noqa: E402
 from p2law.laws.table import prepare  # noqa: E402
-from p2law.laws.uncertainty import bootstrap  # noqa: E402
 
 DELTA = 1e-3
 

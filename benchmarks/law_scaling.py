@@ -10,8 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
-from p2law.laws import registry, simulate  # noqa: E402
-from p2law.laws.fit import fit  # noqa: E402
+import law_simulate as simulate  # noqa: E402
+from p2law.laws.fitting.fit import fit  # noqa: E402
+from p2law.laws.forms import registry  # noqa: E402
 
 
 def main() -> None:

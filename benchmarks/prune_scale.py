@@ -21,7 +21,7 @@ from pathlib import Path
 SCRIPTS = Path(__file__).parents[1] / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from p2law import manifest  # noqa: E402
+from p2law.results import manifest  # noqa: E402
 
 LENGTH, WINDOWS = 64, 4
 METHODS = {
@@ -51,7 +51,7 @@ def write_base(folder: Path, layers: int) -> Path:
     """A checkpoint of random weights, streamed like a variant; its manifest."""
     import torch
 
-    from p2law.pruning.architectures import architecture_of
+    from p2law.architectures.architecture import architecture_of
     from p2law.pruning.store import Writer, write_json
 
     started, config = time.time(), {**CONFIG, "num_hidden_layers": layers}

@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
 import numpy as np
 
-from p2law import costs, manifest
-from p2law.pruning import shapes
+from p2law.architectures import counts
+from p2law.cluster import costs
+from p2law.results import manifest
 
 SCRIPT = Path(costs.__file__).parents[1] / "base.py"
 ROWS, STEPS = 128, 3
@@ -86,7 +87,7 @@ def measure(size: str, folder: Path) -> dict[str, float]:
     return {
         "parameters": run["results"]["N0"],
         "measured": run["provenance"]["peak_memory_bytes"],
-        "predicted": costs.train_bytes(config, shapes.parameters(config), batch),
+        "predicted": costs.train_bytes(config, counts.parameters(config), batch),
     }
 
 

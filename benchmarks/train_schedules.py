@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from p2law.canonical import digest
 from p2law.checkpoints import io, products
 from p2law.corpus.packed import Packed
 from p2law.evaluation import heldout
-from p2law.manifest import digest
 from p2law.training import machine, recipe, run, schedule
 
 SCHEDULES = ("wsd", "cosine", "trajectory")

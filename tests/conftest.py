@@ -6,6 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
     os.environ[_name] = "1"
@@ -29,10 +32,23 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.fixture
+def tiny() -> dict:
+    """The tiny study's mapping, for tests that change a value of it."""
+    return yaml.safe_load((ROOT / "studies" / "tiny.yaml").read_text())
+
+
+@pytest.fixture
+def default() -> dict:
+    """The default study's mapping."""
+    return yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
 @pytest.fixture(scope="session")
 def study_law():
     """A simulated study of two methods and what the law stage makes of it: (table, law)."""
-    from p2law.laws import registry, simulate
+    import law_simulate as simulate
+    from p2law.laws.forms import registry
     from p2law.laws.study import fit_study
 
     table = simulate.study()

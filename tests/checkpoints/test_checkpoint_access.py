@@ -50,8 +50,8 @@ def ask(endpoint: str, *repositories: tuple[str, str], **setting: str) -> str:
     """What check_access says; in a process of its own, since the client reads its settings once."""
     asked = [(kind, name, REVISION) for kind, name in repositories]
     code = (
-        "from p2law.checkpoints.access import check_access; from p2law import errors;"
-        f"raise SystemExit(errors.run(lambda: check_access({asked!r})))"
+        "from p2law.checkpoints.access import check_access; from p2law.commands import script;"
+        f"raise SystemExit(script.run(lambda: check_access({asked!r})))"
     )
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
     environment = kept | {"HF_ENDPOINT": endpoint, "PYTHONPATH": str(ROOT / "workflow/scripts")}

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from p2law.architectures import counts
+from p2law.canonical import sha256_file
 from p2law.checkpoints import gguf, io
 from p2law.checkpoints.imported import fetch
 from p2law.corpus import tokenizer
 from p2law.corpus.documents import Spool
 from p2law.errors import UserError
-from p2law.manifest import sha256_file
-from p2law.pruning import shapes
 
 SHAPE = {
     "model_type": "llama",
@@ -52,7 +52,7 @@ def test_the_header_gives_the_shape_that_transformers_reads(made, tmp_path):
     model, path = made
     config = gguf.config(path)
     counted = sum(p.numel() for p in model.parameters())
-    assert shapes.parameters(config)["total"] == counted
+    assert counts.parameters(config)["total"] == counted
     fetch({"source": "gguf", "path": str(path)}, tmp_path / "out")
     loaded = io.load(tmp_path / "out").config
     for key, value in config.items():

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from p2law import manifest
+from p2law import canonical
 from p2law.checkpoints import io
 from p2law.checkpoints.imported import fetch
 from p2law.errors import UserError
+from p2law.results import manifest
 
 SCRIPTS = Path(manifest.__file__).parents[1]
 COMMIT = "c" * 40
@@ -72,7 +73,7 @@ def test_a_pruned_checkpoint_is_no_base(checkpoint, tmp_path):
             fetch({"source": "folder", "path": str(checkpoint)}, tmp_path / "out")
         (checkpoint / name).unlink()
     for stage in ("prune", "posttrain"):
-        manifest.write_json(checkpoint / manifest.NAME, {"stage": stage, "files": {}})
+        canonical.write_json(checkpoint / manifest.NAME, {"stage": stage, "files": {}})
         with pytest.raises(UserError, match="pruned already; name a base model"):
             fetch({"source": "folder", "path": str(checkpoint)}, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from p2law import manifest
 from p2law.checkpoints import io
 from p2law.errors import UserError
+from p2law.results import manifest
 
 SCRIPTS = Path(manifest.__file__).parents[1]
 

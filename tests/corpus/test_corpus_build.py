@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from p2law import manifest
 from p2law.corpus.build import build
 from p2law.corpus.documents import Spool, below
 from p2law.corpus.packed import SPLITS, Packed
 from p2law.errors import UserError
+from p2law.results import manifest
 
-SCRIPT = Path(manifest.__file__).parents[1] / "corpus.py"
+SCRIPT = Path(manifest.__file__).parents[2] / "corpus.py"
 
 
 def files(folder):

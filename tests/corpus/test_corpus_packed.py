@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from p2law import manifest
 from p2law.corpus.packed import SPLITS, Packed, order, token_dtype
 from p2law.errors import UserError
+from p2law.results import manifest
 
 
 def packed(folder, vocabulary, n=53, T=8):

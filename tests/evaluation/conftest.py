@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from p2law import manifest
 from p2law.checkpoints import io
+from p2law.results import manifest
 
 T, VOCABULARY = 16, 64
 CONFIG = {

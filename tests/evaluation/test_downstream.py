@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from p2law import manifest
+from p2law import canonical
 from p2law.checkpoints import io
 from p2law.errors import UserError
 from p2law.evaluation import downstream
+from p2law.results import manifest
 
 ROOT = Path(__file__).parents[2]
 TASK = """
@@ -79,7 +80,7 @@ def letters(tmp_path, corpus):
     plain.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     folder = tmp_path / "corpus"
     PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="!").save_pretrained(folder)
-    manifest.write_json(folder / manifest.NAME, manifest.read_manifest(corpus))
+    canonical.write_json(folder / manifest.NAME, manifest.read_manifest(corpus))
     documents = [
         {"question": "ABCD"[k % 4], "choices": ["1#", "2$", "3"], "answer": k % 3}
         for k in range(12)

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from p2law import manifest
 from p2law.checkpoints import io
 from p2law.corpus.packed import Packed, order
 from p2law.errors import UserError
 from p2law.evaluation import evaluate, heldout
+from p2law.results import manifest
 
 T = 16
 SCRIPT = Path(evaluate.__file__).parents[2] / "evaluate.py"

@@ -10,11 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from p2law import manifest
+import law_simulate as simulate
 from p2law.figures import names, oneshot
 from p2law.figures.draw import DRAW
 from p2law.figures.names import FIGURES
-from p2law.laws import registry, simulate
+from p2law.laws.forms import registry
+from p2law.results import manifest
 from p2law.tables.oneshot import matched_rates
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p2law.laws import registry
-from p2law.laws.extrapolation import extrapolation, warnings
-from p2law.laws.fit import fit
+from p2law.laws.fitting.fit import fit
+from p2law.laws.forms import registry
+from p2law.laws.judging.extrapolation import extrapolation, warnings
 from p2law.laws.table import prepare
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -12,8 +12,10 @@ SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import fit as script  # noqa: E402
+import law_simulate as simulate  # noqa: E402
 from p2law.errors import UserError  # noqa: E402
-from p2law.laws import forms, registry, simulate  # noqa: E402
+from p2law.laws.forms import form as forms  # noqa: E402
+from p2law.laws.forms import registry  # noqa: E402
 
 THEIRS = {
     "N0": "params", "N": "kept params", "D": "tokens", "rho": "removed", "L0": "base_loss",
@@ -126,7 +128,7 @@ def test_refusals_name_the_setting(arguments, message, losses, tmp_path, monkeyp
 
 
 def test_a_fit_that_did_not_converge_is_an_error_and_says_so(losses, tmp_path, monkeypatch):
-    from p2law.laws import fit as engine
+    from p2law.laws.fitting import fit as engine
 
     # A polish that was stopped early: a step would still gain a thousandth.
     real = engine.polish

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from p2law.laws import forms, registry, simulate
-from p2law.laws.engine import huber, minimise, nonnegative
-from p2law.laws.fit import fit
-from p2law.laws.problem import bind
-from p2law.laws.search import grid
+import law_simulate as simulate
+from p2law.laws.fitting.engine import huber, minimise, nonnegative
+from p2law.laws.fitting.fit import fit
+from p2law.laws.fitting.problem import bind
+from p2law.laws.fitting.search import grid
+from p2law.laws.forms import form as forms
+from p2law.laws.forms import registry
 
 BUDGETS = [16384.0 * 2**k for k in range(5)]
 TABLE = simulate.study(seed=3).assign(N_average=lambda t: 0.9 * t["N0"])

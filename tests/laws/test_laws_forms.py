@@ -5,12 +5,14 @@ import pandas as pd
 import pytest
 from scipy import optimize
 
+import law_simulate as simulate
 from p2law.errors import UserError
-from p2law.laws import forms, registry, simulate
-from p2law.laws.fit import fit
-from p2law.laws.forms import Exponent, Form
-from p2law.laws.problem import bind
-from p2law.laws.search import grid
+from p2law.laws.fitting.fit import fit
+from p2law.laws.fitting.problem import bind
+from p2law.laws.fitting.search import grid
+from p2law.laws.forms import form as forms
+from p2law.laws.forms import registry
+from p2law.laws.forms.form import Exponent, Form
 
 TABLE = simulate.study(seed=2).assign(N_average=lambda t: 0.9 * t["N0"])
 

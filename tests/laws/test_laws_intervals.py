@@ -5,10 +5,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from p2law.laws import registry, simulate
-from p2law.laws.fit import fit
-from p2law.laws.intervals import KINDS, ModelError, held_groups, model_error, new_in, total_widths
-from p2law.laws.splits import all_splits
+import law_simulate as simulate
+from p2law.laws.fitting.fit import fit
+from p2law.laws.forms import registry
+from p2law.laws.judging.intervals import (
+    KINDS,
+    ModelError,
+    held_groups,
+    model_error,
+    new_in,
+    total_widths,
+)
+from p2law.laws.judging.splits import all_splits
 
 STUDY = simulate.study()
 DEPTH = STUDY[STUDY["method"] == "depth"].reset_index(drop=True)
@@ -81,7 +89,7 @@ def test_intervals_of_a_wrong_law_hold_what_the_bootstrap_misses():
 
     A seed's hold-outs err together, so the share is counted over five seeds.
     """
-    from p2law.laws.uncertainty import bootstrap
+    from p2law.laws.judging.uncertainty import bootstrap
 
     truth = {"epsilon": 0.8, "b": 0.35, "t0": 3e3, "a": 0.4, "c": 0.0}
     inside = {"bootstrap": [], "with the law's error": []}

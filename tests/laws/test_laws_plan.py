@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p2law.laws import forms, registry, simulate
-from p2law.laws.advisor import (
+import law_simulate as simulate
+from p2law.laws.deciding.advisor import (
     advice_record,
     advise,
     candidate_runs,
@@ -14,11 +14,13 @@ from p2law.laws.advisor import (
     run_cost,
     undetermined,
 )
-from p2law.laws.answers import curve, for_marginal, for_residual, for_target
-from p2law.laws.buy import fewest_flops, lowest_loss, small_enough
-from p2law.laws.fit import fit
-from p2law.laws.plan import Laws, answer
-from p2law.laws.variants import Variant, variants_of
+from p2law.laws.deciding.answers import curve, for_marginal, for_residual, for_target
+from p2law.laws.deciding.buy import fewest_flops, lowest_loss, small_enough
+from p2law.laws.deciding.plan import Laws, answer
+from p2law.laws.deciding.variants import Variant, variants_of
+from p2law.laws.fitting.fit import fit
+from p2law.laws.forms import form as forms
+from p2law.laws.forms import registry
 
 C = simulate.P2_CONSTANTS
 VARIANT = {"N0": 450e3, "rho": 0.3, "L0": 3.0, "Lp": 4.0}

@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import law_simulate as simulate
 from p2law.errors import UserError
-from p2law.laws import forms, registry, schedules, simulate
+from p2law.laws.forms import form as forms
+from p2law.laws.forms import registry
+from p2law.laws.judging import schedules
 
 BUDGETS = [16384, 32768, 65536, 131072, 262144]
 SPEC = {"bootstrap": 20, "seed": 0, "schedule": "wsd"}

@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p2law import manifest
+import law_simulate as simulate
 from p2law.errors import UserError
-from p2law.laws import baselines, metrics, registry, simulate
-from p2law.laws.splits import all_splits
+from p2law.laws.forms import registry
+from p2law.laws.judging import baselines, metrics
+from p2law.laws.judging.splits import all_splits
 from p2law.laws.study import fit_study
+from p2law.results import manifest
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 FEW = {"forms": ["p2", "rectified", "damage_power", "journey"], "bootstrap": 10}

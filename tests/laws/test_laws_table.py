@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import law_simulate as simulate
 from p2law.errors import UserError
-from p2law.laws import registry, simulate
+from p2law.laws.forms import registry
 from p2law.laws.table import check_table, prepare, read_table
 
 FORMS = [registry.get("p2"), registry.get("damage_power")]
@@ -103,6 +104,6 @@ def test_damage_below_zero_is_named():
 
 
 def registry_fit(rows: pd.DataFrame):
-    from p2law.laws.fit import fit
+    from p2law.laws.fitting.fit import fit
 
     return fit(registry.get("damage_power"), rows)

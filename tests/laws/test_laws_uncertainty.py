@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from p2law.laws import registry, simulate
-from p2law.laws.fit import fit
-from p2law.laws.profile import profiles, sandwich
-from p2law.laws.uncertainty import bootstrap, run_weights
+import law_simulate as simulate
+from p2law.laws.fitting.fit import fit
+from p2law.laws.forms import registry
+from p2law.laws.judging.likelihood import profiles, sandwich
+from p2law.laws.judging.uncertainty import bootstrap, run_weights
 
 BUDGETS = [16384.0 * 2**k for k in range(5)]
 

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from p2law import manifest
+from p2law.results import manifest
 
 LENGTH, VOCABULARY = 32, 96
 SHAPE = {

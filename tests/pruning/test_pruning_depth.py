@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from p2law import manifest
 from p2law.checkpoints import io
 from p2law.pruning import depth
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import Source, read_windows
 from p2law.pruning.stage import Stage
+from p2law.results import manifest
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from p2law import manifest
+from p2law.architectures.architecture import ARCHITECTURES
 from p2law.checkpoints import io
 from p2law.errors import UserError
 from p2law.pruning import names
-from p2law.pruning.architectures import ARCHITECTURES
 from p2law.pruning.stage import Stage
 from p2law.pruning.statistics import Statistics
+from p2law.results import manifest
 
 KINDS = {
     "depth": ({"prune": "depth"}, 0.2),
@@ -127,7 +127,7 @@ def test_a_file_system_that_refuses_leaves_nothing(make_base, corpus, spec, tmp_
     for kind, (settings, rate) in KINDS.items():
         asked.append([spec(settings, rate), str(base), str(corpus), str(tmp_path / kind)])
     command = [sys.executable, "-c", LIMITED, json.dumps([asked, 40_000])]
-    environment = {**os.environ, "PYTHONPATH": str(Path(manifest.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(manifest.__file__).parents[2])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from p2law import manifest
 from p2law.checkpoints import io
 from p2law.errors import UserError
 from p2law.pruning import store
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.stage import Stage
+from p2law.results import manifest
 
 SPARSE = {"prune": "weights", "mask": "sparsegpt", "weights": "mrp-cg"}
 

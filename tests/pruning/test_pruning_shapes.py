@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from p2law.architectures import configs, counts
 from p2law.errors import UserError
 from p2law.pruning import names, shapes
 
@@ -64,21 +65,21 @@ GOLDEN = {
 @pytest.mark.parametrize("model", GOLDEN)
 def test_counts_and_depth_rates_of_real_models(model):
     config, total, rates = GOLDEN[model]
-    assert shapes.parameters(config)["total"] == total
+    assert counts.parameters(config)["total"] == total
     for asked, (layers, percent) in rates.items():
         solved = shapes.solve(config, {"prune": "depth"}, asked)
         assert solved["removed"]["layers"] == layers
         assert round(100 * solved["rate"], 2) == percent
-        assert shapes.parameters(solved["config"])["total"] == solved["N"]
+        assert counts.parameters(solved["config"])["total"] == solved["N"]
 
 
 @pytest.mark.parametrize("model", GOLDEN)
 def test_parts_add_up(model):
-    counts = shapes.parameters(GOLDEN[model][0])
-    layer = counts["layer"]
+    parts = counts.parameters(GOLDEN[model][0])
+    layer = parts["layer"]
     assert layer["attention"] + layer["ffn"] + layer["norms"] == layer["total"]
-    assert counts["embedding"] + counts["nonembedding"] == counts["total"]
-    assert counts["nonembedding"] == counts["layers"] * layer["total"] + counts["final_norm"]
+    assert parts["embedding"] + parts["nonembedding"] == parts["total"]
+    assert parts["nonembedding"] == parts["layers"] * layer["total"] + parts["final_norm"]
 
 
 def test_ffn_width_is_the_nearest_allowed():
@@ -123,11 +124,11 @@ def test_unstructured_rate_is_a_share_of_all_parameters():
 
 def test_a_llama_that_transformers_refuses_becomes_mistral():
     config = llama(90, 64, 2, 4, 2, False, head=16)
-    shape = shapes.loadable(config)
+    shape = configs.loadable(config)
     assert shape["model_type"] == "mistral"
     assert shape["sliding_window"] is None
     with pytest.raises(UserError, match="attention_bias"):
-        shapes.loadable(config | {"attention_bias": True})
+        configs.loadable(config | {"attention_bias": True})
 
 
 def test_rates_out_of_reach_are_refused():
@@ -139,7 +140,7 @@ def test_rates_out_of_reach_are_refused():
     with pytest.raises(UserError, match="share of all parameters"):
         shapes.solve(tiny, {"prune": "depth"}, 1.5)
     with pytest.raises(UserError, match="model_type 'gpt2'"):
-        shapes.parameters(tiny | {"model_type": "gpt2"})
+        counts.parameters(tiny | {"model_type": "gpt2"})
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_dimensions_together_come_near_the_rate(dimensions, split):
     assert all(w["to"] < w["from"] for w in solved["removed"].values())
     fine = "ffn" in dimensions or "hidden" in dimensions
     assert abs(solved["rate"] - rate) < (0.004 if fine else 0.03)
-    assert shapes.parameters(solved["config"])["total"] == solved["N"]
+    assert counts.parameters(solved["config"])["total"] == solved["N"]
     if "hidden" in dimensions:
         ratio = {name: w["to"] / w["from"] for name, w in solved["removed"].items()}
         if "queries" in dimensions:
@@ -221,4 +222,4 @@ def test_counts_of_mamba_130m():
         "num_hidden_layers": 24,
         "vocab_size": 50280,
     }
-    assert shapes.parameters(config)["total"] == 129135360
+    assert counts.parameters(config)["total"] == 129135360

@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from p2law import manifest
+from p2law import canonical
 from p2law.checkpoints import io
 from p2law.checkpoints.count import count
 from p2law.errors import UserError
 from p2law.pruning.stage import Stage
+from p2law.results import manifest
 
 DEPTH = {"prune": "depth"}
 WIDTH = {"prune": "width", "multiple": 4}
@@ -97,7 +98,7 @@ def test_only_what_is_missing_is_made(make_base, corpus, spec, tmp_path):
 
 def hashes(folder: Path) -> dict:
     files = sorted(folder.rglob("*.safetensors"))
-    return {str(file.relative_to(folder)): manifest.sha256_file(file) for file in files}
+    return {str(file.relative_to(folder)): canonical.sha256_file(file) for file in files}
 
 
 EVERY_SOLVER = [

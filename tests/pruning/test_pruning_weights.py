@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from p2law import manifest
 from p2law.checkpoints import io, products
 from p2law.errors import UserError
 from p2law.pruning import (
@@ -24,6 +23,7 @@ from p2law.pruning.curvature import Curvature
 from p2law.pruning.masks import Rule
 from p2law.pruning.stage import Stage
 from p2law.pruning.statistics import Statistics
+from p2law.results import manifest
 
 
 def test_names_are_the_registries():

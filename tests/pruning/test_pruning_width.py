@@ -6,14 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from p2law import manifest
+from p2law.architectures.architecture import architecture_of
 from p2law.checkpoints import io
 from p2law.pruning import shapes, width
-from p2law.pruning.architectures import architecture_of
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import Source, read_windows
 from p2law.pruning.gradients import gradients, mean_loss
 from p2law.pruning.stage import Stage
+from p2law.results import manifest
 
 ARCHITECTURES = {
     "llama": {},

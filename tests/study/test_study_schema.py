@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from p2law.costs import Costs
+from p2law.architectures.model_config import SETTINGS
+from p2law.cluster.costs import Costs
 from p2law.errors import UserError
 from p2law.study import schema
 from p2law.study.checks import check_study
 from p2law.study.grid import Study
-from p2law.study.model_config import SETTINGS
 from p2law.study.specs import Specs
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from p2law.canonical import write_json
 from p2law.errors import UserError
-from p2law.manifest import write_json
 from p2law.study.grid import Study
 from p2law.study.specs import BASE, Specs
 from p2law.tables.gather import COLUMNS, gather

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
-from p2law import manifest
+from p2law import canonical
 from p2law.errors import UserError
+from p2law.results import manifest
 from p2law.study.grid import Study
 from p2law.study.specs import BASE, Specs
 from p2law.tables.oneshot import COLUMNS, matched_rates, oneshot
@@ -40,14 +41,14 @@ def results(tmp_path) -> Study:
     specs = Specs(study)
     for family in study.settings.families:
         files = {"tokenizer.json": {"sha256": "f" * 64, "bytes": 1}}
-        manifest.write_json(study.corpus_manifest(family), {"files": files})
+        canonical.write_json(study.corpus_manifest(family), {"files": files})
     for variant in study.variants.values():
         counts = ("rate", "N0", "N", "N0_nonembedding", "N_nonembedding")
         found = {name: variant.shape[name] for name in counts}
         found |= {"calibration_sha256": "c" * 64 if variant.method == "depth" else None, "seed": 0}
         record = {"results": found, "spec": {"calibration": {"windows": 16}}}
         record["provenance"] = {"wall_seconds": 3.5, "peak_memory_bytes": 10**9}
-        manifest.write_json(study.variant_manifest(variant), record)
+        canonical.write_json(study.variant_manifest(variant), record)
     for model, group in specs.groups():
         write_evaluation(study, model, group, list(specs.checkpoints(model, group)))
     return study

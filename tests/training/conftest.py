@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from p2law import manifest
+from p2law.results import manifest
 
 T = 16
 VOCABULARY = 64

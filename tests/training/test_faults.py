@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from p2law import manifest
+from p2law import canonical
 from p2law.checkpoints import io
 from p2law.errors import UserError
+from p2law.results import manifest
 from p2law.training import lease, loop, run, state
 from p2law.training.progress import Progress
 from p2law.training.stop import Stopped
@@ -140,7 +141,7 @@ def test_a_state_of_another_run_is_refused(
             (other / file.name).symlink_to(file)
         (other / manifest.NAME).unlink()
         corpus = other / manifest.NAME
-        manifest.write_json(corpus, changed)
+        canonical.write_json(corpus, changed)
     with monkeypatch.context() as patch:
         if part == "torch":
             patch.setattr(run.torch, "__version__", "2.99.0")

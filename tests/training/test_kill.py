@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from p2law import manifest
+from p2law.results import manifest
 from p2law.training import run, saver
 
 BATCH = 128

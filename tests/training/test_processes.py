@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from p2law import manifest
+from p2law.results import manifest
 from p2law.training import parallel, run
 
 SCRIPT = Path(run.__file__).parents[2] / "posttrain.py"

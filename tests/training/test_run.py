@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from p2law import manifest
 from p2law.checkpoints import io
 from p2law.corpus.packed import Packed, order
 from p2law.errors import UserError
+from p2law.results import manifest
 from p2law.training import loop, run, state
 from p2law.training.progress import Progress
 from p2law.training.stop import Stopped

@@ -3,7 +3,7 @@
 Snakemake decides what to run from the files a target needs and from each rule's one recorded
 parameter, its spec with key. File times say nothing here: a copy of the results scrambles them.
 So inputs are ancient() unless they are about to be remade, and a stage whose manifest no longer
-matches the study is forced (see p2law.study.stale).
+matches the study is forced (see p2law.results.stale).
 """
 
 import re
@@ -12,16 +12,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
-from p2law.costs import Costs
+from p2law.cluster.costs import Costs
 from p2law.errors import UserError
 from p2law.evaluation.downstream import require as require_lm_eval
-from p2law.jobs import STARTING, Jobs
-from p2law.manifest import canonical
+from p2law.cluster.jobs import STARTING, Jobs
+from p2law.canonical import canonical
 from p2law.study.checks import check_study
-from p2law.study.demand import demanded
+from p2law.results.demand import demanded
 from p2law.study.grid import Study
 from p2law.study.specs import BASE, Specs
-from p2law.study.stale import stale
+from p2law.results.stale import stale
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -92,7 +92,7 @@ def script(name):
 
 
 def gpus(stage):
-    """GPUs of a job over all its nodes, see p2law.jobs."""
+    """GPUs of a job over all its nodes, see p2law.cluster.jobs."""
     return lambda wildcards: JOBS.gpus(stage, wildcards.model)
 
 

@@ -2,9 +2,9 @@
 hub. Included last, when all rules are known.
 """
 
-from p2law.cleaned import demand
-from p2law.study.cluster import check_jobs, read_accounts, read_partitions, take_over
-from p2law.study.profile import check_gpu_cap, check_profile
+from p2law.results.cleaned import demand
+from p2law.cluster.slurm import check_jobs, read_accounts, read_partitions, take_over
+from p2law.cluster.profile import check_gpu_cap, check_profile
 
 # The jobs' own parse need not look.
 if workflow.is_main_process:

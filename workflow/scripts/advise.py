@@ -17,8 +17,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from p2law import errors, manifest
+from p2law import canonical
+from p2law.commands import script
 from p2law.errors import UserError
+from p2law.results import manifest
 
 
 def main() -> None:
@@ -27,9 +29,10 @@ def main() -> None:
 
     import pandas as pd
 
-    from p2law.costs import gpu_rate
-    from p2law.laws import advisor, registry
-    from p2law.laws.fit import fit
+    from p2law.cluster.costs import gpu_rate
+    from p2law.laws.deciding import advisor
+    from p2law.laws.fitting.fit import fit
+    from p2law.laws.forms import registry
     from p2law.laws.table import check_table
 
     per_hour = gpu_rate(options.gpu, options.mfu, "--{}".format) * 3600
@@ -54,14 +57,12 @@ def main() -> None:
     frame["determines"] = frame["determines"].map(", ".join)
     print(frame.head(options.show).to_string(index=False, float_format="{:.4g}".format))
     if options.out:
-        manifest.write_text(options.out, frame.to_csv(index=False))
+        canonical.write_text(options.out, frame.to_csv(index=False))
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parse = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parse = script.parser(__doc__)
     add = parse.add_argument
     add("source", type=Path, help="a study's results folder, or a loss table")
     add("--form", default="p2", help="form of the law (default p2)")
@@ -91,7 +92,7 @@ def read(source: Path) -> tuple:
 
 def runs(options: argparse.Namespace, table):
     """The runs named on the command line, or the default ones."""
-    from p2law.laws import advisor
+    from p2law.laws.deciding import advisor
 
     lists = {name: _numbers(options, name) for name in ("sizes", "rates", "budgets")}
     if not any(lists.values()):
@@ -105,7 +106,7 @@ def runs(options: argparse.Namespace, table):
 
 def targets(options: argparse.Namespace, table):
     """The target named on the command line, or the default ones."""
-    from p2law.laws import advisor
+    from p2law.laws.deciding import advisor
 
     named = {name: getattr(options, f"target_{name}") for name in ("N0", "rho", "D")}
     if not any(named.values()):
@@ -130,4 +131,4 @@ def _numbers(options: argparse.Namespace, name: str) -> list[float] | None:
 
 
 if __name__ == "__main__":
-    sys.exit(errors.run(main))
+    sys.exit(script.run(main))

@@ -4,14 +4,13 @@ Ends with code 75 where a signal or the time limit stopped a training with its s
 it again with the same arguments and it goes on, bit for bit.
 """
 
-import argparse
-import json
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2law import errors
+from p2law.commands import script
 from p2law.training import command
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Read the arguments, train or fetch, report the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", type=json.loads, required=True, help="the model's spec, JSON")
+    parser = script.parser(__doc__)
+    script.spec_option(parser, "the model's spec")
     parser.add_argument("--corpus", type=Path, help="manifest of the corpus, to train on")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model")
     command.add_options(parser)
@@ -43,8 +42,8 @@ def main() -> int:
 
 def fetch(spec: dict, out: Path) -> None:
     """Bring a finished checkpoint into ``out``, count it and write its manifest."""
-    from p2law import manifest
     from p2law.checkpoints import count, imported, io
+    from p2law.results import manifest
 
     started = time.time()
     files = imported.fetch(spec, out)
@@ -56,4 +55,4 @@ def fetch(spec: dict, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(errors.run(main))
+    sys.exit(script.run(main))

@@ -1,18 +1,16 @@
 """Validate a study beyond its form and say what it will make; starts nothing."""
 
-import argparse
-import json
 import sys
 
-from p2law.costs import Costs
-from p2law.errors import run
+from p2law.cluster.costs import Costs
+from p2law.commands import script
 from p2law.study.checks import check_study
 from p2law.study.grid import Study
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", required=True, type=json.loads, help="the study, as JSON")
+    parser = script.parser(__doc__)
+    parser.add_argument("--study", required=True, type=script.json_object, help="the study, JSON")
     parser.add_argument("--origin", default="study", help="the file to name in errors")
     arguments = parser.parse_args()
     study = Study(arguments.study, arguments.origin)
@@ -34,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(script.run(main))

@@ -1,10 +1,9 @@
 """Delete checkpoints and training states that a study no longer needs; tells first what would go.
 
 Without --delete nothing is touched. What the study's tables were made from stays valid: a cleaned
-stage runs again only where a changed study needs its weights. Policies: see p2law/keep.py.
+stage runs again only where a changed study needs its weights. Policies: see p2law/results/keep.py.
 """
 
-import argparse
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -12,13 +11,14 @@ from pathlib import Path
 import yaml
 
 from p2law import errors
-from p2law.keep import POLICIES, Keep
+from p2law.commands import script
+from p2law.results.keep import POLICIES, Keep
 from p2law.study.grid import Study
 
 
 def main() -> None:
     """Read the arguments, list, delete if told to."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = script.parser(__doc__)
     parser.add_argument("study", type=Path, help="the study file")
     parser.add_argument("--keep", choices=POLICIES, required=True, help="which checkpoints stay")
     parser.add_argument(
@@ -44,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(errors.run(main))
+    sys.exit(script.run(main))

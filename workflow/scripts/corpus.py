@@ -1,18 +1,17 @@
 """Build a corpus folder: split documents, tokenizer, memory-mapped tokens, manifest."""
 
-import argparse
 import json
 import os
 import sys
 from pathlib import Path
 
-from p2law import errors
+from p2law.commands import script
 
 
 def main() -> None:
     """Read the arguments, build, print what was counted."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", required=True, type=json.loads, help="the corpus' spec, as JSON")
+    parser = script.parser(__doc__)
+    script.spec_option(parser, "the corpus' spec")
     parser.add_argument("--out", required=True, type=Path, help="results/<study>/corpus/<family>")
     parser.add_argument(
         "--needs-tokens", type=int, default=0, help="training tokens that must not repeat"
@@ -32,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(errors.run(main))
+    sys.exit(script.run(main))

@@ -1,12 +1,10 @@
 """What a study takes, by stage: estimated from its file, and actual where it has run."""
 
-import argparse
-import json
 import sys
 
-from p2law.actuals import Job, jobs
-from p2law.costs import Cost, Costs
-from p2law.errors import run
+from p2law.cluster.costs import Cost, Costs
+from p2law.commands import script
+from p2law.results.actuals import Job, jobs
 from p2law.study.grid import Study
 
 COLUMNS = ("stage", "jobs", "tokens", "PFLOP", "hours", "memory GB", "disk GB")
@@ -40,8 +38,8 @@ def row(cost: Cost) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", required=True, type=json.loads, help="the study, as JSON")
+    parser = script.parser(__doc__)
+    parser.add_argument("--study", required=True, type=script.json_object, help="the study, JSON")
     arguments = parser.parse_args()
     study = Study(arguments.study, "study")
     costs = Costs(study)
@@ -66,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(script.run(main))

@@ -1,11 +1,10 @@
 """Evaluate checkpoints on the same held-out rows: loss, its standard error, bits per byte."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from p2law import errors
+from p2law.commands import script
 
 
 def named(text: str) -> tuple[str, Path]:
@@ -18,8 +17,8 @@ def named(text: str) -> tuple[str, Path]:
 
 def main() -> None:
     """Read the arguments and evaluate."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", type=json.loads, required=True, help="the stage's spec, JSON")
+    parser = script.parser(__doc__)
+    script.spec_option(parser, "the stage's spec")
     parser.add_argument("--corpus", type=Path, required=True, help="manifest of the corpus")
     parser.add_argument(
         "--checkpoint",
@@ -44,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(errors.run(main))
+    sys.exit(script.run(main))

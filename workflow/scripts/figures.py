@@ -5,31 +5,23 @@ figures.py --spec '{"key": "..."}' --law results/STUDY/law/manifest.json \\
     --tables results/STUDY/tables/manifest.json --out results/STUDY/figures
 """
 
-import argparse
-import json
 import sys
 import time
 from pathlib import Path
 
-from p2law import errors, manifest
-from p2law.errors import UserError
+from p2law.commands import script
+from p2law.results import manifest
 
 
 def main() -> None:
     """Read the two upstream manifests, draw, write the folder's manifest."""
     started = time.time()
-    parse = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parse.add_argument("--spec", required=True, help="the stage's specification, JSON with its key")
+    parse = script.parser(__doc__)
+    script.spec_option(parse, "the stage's specification with its key")
     parse.add_argument("--law", type=Path, help="manifest of the law stage; none without runs")
     parse.add_argument("--tables", type=Path, required=True, help="manifest of the tables stage")
     parse.add_argument("--out", type=Path, required=True, help="folder for the figures")
     options = parse.parse_args()
-    try:
-        spec = json.loads(options.spec)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--spec is not JSON: {error}") from None
 
     from p2law.figures.data import read
     from p2law.figures.draw import draw_all
@@ -38,7 +30,7 @@ def main() -> None:
     manifest.write_manifest(
         options.out,
         stage="figures",
-        spec=spec,
+        spec=options.spec,
         inputs={"tables": options.tables, **({"law": options.law} if options.law else {})},
         files=files,
         results={"figures": len(files) // 3},
@@ -47,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(errors.run(main))
+    sys.exit(script.run(main))

@@ -13,13 +13,14 @@ As the rule does, all forms, methods and hold-outs at once:
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 
-from p2law import errors, manifest
+from p2law import canonical
+from p2law.commands import script
 from p2law.errors import UserError
+from p2law.results import manifest
 
 
 def main() -> None:
@@ -34,9 +35,7 @@ def main() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parse = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parse = script.parser(__doc__)
     add = parse.add_argument
     add("table", type=Path, help="loss table, CSV or Parquet, one row a point")
     add("--out", type=Path, required=True, help="JSON file (by hand) or folder (with --spec)")
@@ -50,16 +49,18 @@ def parser() -> argparse.ArgumentParser:
     add("--bootstrap", type=int, default=1000, help="run-level replicates (default 1000)")
     add("--seed", type=int, default=0, help="of the bootstrap (default 0)")
     add("--processes", type=int, default=1, help="that share the rule's fits (default 1)")
-    add("--spec", help="the law rule's specification as JSON; the options above then do not count")
+    script.spec_option(
+        parse, "the law rule's specification; the options above then do not count", required=False
+    )
     return parse
 
 
 def by_hand(options: argparse.Namespace) -> None:
     """One form on one table: write fit.json, print the constants."""
-    from p2law.laws import registry
-    from p2law.laws.extrapolation import extrapolation, warnings
-    from p2law.laws.fit import fit
-    from p2law.laws.metrics import errors as measure
+    from p2law.laws.fitting.fit import fit
+    from p2law.laws.forms import registry
+    from p2law.laws.judging.extrapolation import extrapolation, warnings
+    from p2law.laws.judging.metrics import errors as measure
     from p2law.laws.records import finite, fit_dict
     from p2law.laws.table import check_table, read_table
 
@@ -90,7 +91,7 @@ def by_hand(options: argparse.Namespace) -> None:
     error = record["metrics"]["mean_abs_rel_error"]
     record["extrapolation"] = extrapolation(form, table, error, **settings)
     record["notes"] += warnings(record["extrapolation"])
-    manifest.write_json(options.out, finite(record))
+    canonical.write_json(options.out, finite(record))
     print(summary(record))
     if not result.converged:
         raise UserError(
@@ -117,7 +118,7 @@ def one_run(table, form, options: argparse.Namespace):
 
 def replicates(result, table, options: argparse.Namespace):
     """Run-level replicates, or None, and notes on what they are worth."""
-    from p2law.laws.uncertainty import FEW_RUNS, bootstrap
+    from p2law.laws.judging.uncertainty import FEW_RUNS, bootstrap
 
     runs = table["run"].nunique()
     if not options.bootstrap:
@@ -159,15 +160,12 @@ def by_rule(options: argparse.Namespace, started: float) -> None:
     """All forms on a study's table: write the law folder and its manifest."""
     import pandas as pd
 
-    from p2law.laws import schedules
+    from p2law.laws.judging import schedules
     from p2law.laws.records import finite
     from p2law.laws.study import fit_study
     from p2law.laws.table import read_table
 
-    try:
-        spec = json.loads(options.spec)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--spec is not JSON: {error}") from None
+    spec = options.spec
     table = read_table(options.table)
     law = fit_study(schedules.first(table, spec), spec, options.processes)
     law["schedules"] = finite(schedules.compare(table, spec))
@@ -184,8 +182,8 @@ def by_rule(options: argparse.Namespace, started: float) -> None:
     draws = pd.DataFrame(law.pop("draws") or {"family": [], "method": [], "form": []})
     draws.to_parquet(folder / "draws.parquet", index=False)
     for name, table in tables.items():
-        manifest.write_text(folder / name, table.to_csv(index=False))
-    manifest.write_json(folder / "law.json", law)
+        canonical.write_text(folder / name, table.to_csv(index=False))
+    canonical.write_json(folder / "law.json", law)
     upstream = options.table.parent / manifest.NAME
     manifest.write_manifest(
         folder,
@@ -239,4 +237,4 @@ def comparison_table(law: dict):
 
 
 if __name__ == "__main__":
-    sys.exit(errors.run(main))
+    sys.exit(script.run(main))

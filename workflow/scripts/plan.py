@@ -18,8 +18,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from p2law import errors, manifest
+from p2law import canonical
+from p2law.commands import script
 from p2law.errors import UserError
+from p2law.results import manifest
 
 SAME_RATE = 0.02
 """Achieved rates this near to the one asked for are it: rates are made of whole layers."""
@@ -30,10 +32,10 @@ def main() -> None:
     options = parser().parse_args()
     check(options)
 
-    from p2law.costs import gpu_rate
-    from p2law.laws import buy, plan
+    from p2law.cluster.costs import gpu_rate
+    from p2law.laws.deciding import buy, plan
+    from p2law.laws.deciding.variants import variants_of
     from p2law.laws.records import finite
-    from p2law.laws.variants import variants_of
 
     per_hour = gpu_rate(options.gpu, options.mfu, "--{}".format) * 3600
     laws = plan.Laws.read(options.study / "law", options.study / "tables" / "losses.parquet")
@@ -63,7 +65,7 @@ def main() -> None:
         write_csv(options.out, tables)
     elif options.out:
         hardware = {"gpu": options.gpu, "mfu": options.mfu}
-        manifest.write_json(options.out, finite({**hardware, **tables}))
+        canonical.write_json(options.out, finite({**hardware, **tables}))
 
 
 def show(title: str, rows: list[dict]) -> None:
@@ -87,14 +89,12 @@ def write_csv(out: Path, tables: dict[str, list[dict]]) -> None:
     for name, rows in tables.items():
         if rows:
             path = paths.get(name, out.with_name(f"{out.stem}-{name}.csv"))
-            manifest.write_text(path, pd.DataFrame(rows).to_csv(index=False))
+            canonical.write_text(path, pd.DataFrame(rows).to_csv(index=False))
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parse = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parse = script.parser(__doc__)
     add = parse.add_argument
     add("study", type=Path, help="a study's results folder")
     add("--model", default="all", help="model's name, or all (default)")
@@ -198,7 +198,7 @@ def nearest(group: list, rate: float) -> list:
 
 def own_model(options: argparse.Namespace, family: str, rate: float | None):
     """A model that the study lacks: all that the laws need must be given."""
-    from p2law.laws.variants import Variant
+    from p2law.laws.deciding.variants import Variant
 
     if options.L0 is None or (rate is None and options.Lp is None):
         raise UserError("--N0 describes a model of your own: give --L0, and --rate or --Lp")
@@ -215,7 +215,7 @@ def moved(options: argparse.Namespace, chosen: list, rate: float | None, trained
     Of a rate that is not given nothing is known but the damage: P² then has no answer, and
     parameters count as before pruning.
     """
-    from p2law.laws.variants import Variant
+    from p2law.laws.deciding.variants import Variant
 
     found = {}
     for v in chosen:
@@ -231,4 +231,4 @@ def moved(options: argparse.Namespace, chosen: list, rate: float | None, trained
 
 
 if __name__ == "__main__":
-    sys.exit(errors.run(main))
+    sys.exit(script.run(main))

@@ -4,13 +4,11 @@ Ends with code 75 where a signal or the time limit stopped it with its state sav
 with the same arguments and it goes on, bit for bit.
 """
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p2law import errors
+from p2law.commands import script
 from p2law.training import command
 
 if TYPE_CHECKING:
@@ -19,8 +17,8 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Read the arguments, train, report the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", type=json.loads, required=True, help="the run's spec, JSON")
+    parser = script.parser(__doc__)
+    script.spec_option(parser, "the run's spec")
     parser.add_argument("--pruned", type=Path, required=True, help="manifest of the pruned model")
     parser.add_argument("--corpus", type=Path, required=True, help="manifest of the corpus")
     parser.add_argument("--teacher", type=Path, help="manifest of the model to distil from")
@@ -37,4 +35,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(errors.run(main))
+    sys.exit(script.run(main))

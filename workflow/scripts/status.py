@@ -1,6 +1,5 @@
 """Show what every training of a study is doing: done, running, stopped, failed, waiting."""
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -8,13 +7,14 @@ from pathlib import Path
 import yaml
 
 from p2law import errors
+from p2law.commands import script
+from p2law.results import status
 from p2law.study.grid import Study
-from p2law.training import status
 
 
 def main() -> None:
     """Print the table once, or again and again."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = script.parser(__doc__)
     parser.add_argument("study", nargs="?", type=Path, default=Path("config.yaml"), help="its file")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of results")
     parser.add_argument("--every", type=float, metavar="SECONDS", help="repeat until Ctrl-C")
@@ -34,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(errors.run(main))
+    sys.exit(script.run(main))

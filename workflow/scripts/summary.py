@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """The report's tables: pruned models, laws, held-out errors, the plan, checks of the study."""
 
-import argparse
 import csv
 import io
 import json
@@ -11,11 +10,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from p2law.actuals import Job, by_model, jobs
-from p2law.costs import Costs
-from p2law.errors import run
-from p2law.manifest import read_manifest, write_manifest, write_text
+from p2law.canonical import write_text
+from p2law.cluster.costs import Costs
+from p2law.commands import script
 from p2law.report.html import page, table
+from p2law.results.actuals import Job, by_model, jobs
+from p2law.results.manifest import read_manifest, write_manifest
 from p2law.study.grid import Study
 from p2law.study.specs import BASE
 
@@ -77,8 +77,8 @@ def jobs_csv(done: list[Job]) -> str:
 
 def planned(study: Study, folder: Path, out: Path) -> str:
     """The plan page; its two tables are written as CSV."""
-    from p2law.laws.plan import Laws
-    from p2law.laws.variants import variants_of
+    from p2law.laws.deciding.plan import Laws
+    from p2law.laws.deciding.variants import variants_of
     from p2law.report import plan
 
     methods = study.settings.methods
@@ -98,8 +98,8 @@ def planned(study: Study, folder: Path, out: Path) -> str:
 
 def main() -> None:
     """Write the pages and the folder's manifest."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", required=True, type=json.loads, help="key and study, as JSON")
+    parser = script.parser(__doc__)
+    script.spec_option(parser, "key and study")
     parser.add_argument("--law", type=Path, help="the law's manifest.json; none without runs")
     parser.add_argument("--tables", required=True, type=Path, help="the tables' manifest.json")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
@@ -140,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(script.run(main))

@@ -3,23 +3,22 @@
 A study without runs has the first alone. Beside them coverage.csv, every point and its state.
 """
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2law.errors import UserError, run
-from p2law.manifest import write_manifest
+from p2law.commands import script
+from p2law.errors import UserError
+from p2law.results.manifest import write_manifest
 from p2law.study.grid import Study
 from p2law.study.specs import Specs
 from p2law.tables import gather, oneshot
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", required=True, type=json.loads, help="key and study, as JSON")
+    parser = script.parser(__doc__)
+    script.spec_option(parser, "key and study")
     parser.add_argument("--results", required=True, type=Path, help="results/<study>")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     arguments = parser.parse_args()
@@ -63,4 +62,4 @@ def write(folder: Path, name: str, rows: list[dict], columns: Sequence[str]) -> 
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(script.run(main))

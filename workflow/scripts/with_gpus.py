@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from p2law import errors
+from p2law.commands import script
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 LOOK = 1.0
@@ -81,4 +82,4 @@ def take(wanted: int, names: list[str], folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(errors.run(main))
+    sys.exit(script.run(main))

@@ -1,12 +1,7 @@
-"""Errors that a user can mend, and how every script reports them."""
+"""Errors that a user can mend."""
 
-import gc
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-
-USER_ERROR = 2
-"""Exit code of a script that stopped on a :class:`UserError`."""
 
 
 class UserError(ValueError):
@@ -24,19 +19,3 @@ def within(where: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-
-
-def run(main: Callable[[], int | None]) -> int:
-    """Run a script's ``main``; print a :class:`UserError` as one message instead of a traceback.
-
-    Returns the exit code: what ``main`` returns (None is 0), or 2 after a user error. Every other
-    exception passes through with its traceback: it is our fault, not the user's.
-    """
-    # Imports of torch and transformers make a million objects that stay: looking for garbage after
-    # every 700 of them is half a second of each job's start.
-    gc.set_threshold(1_000_000)
-    try:
-        return main() or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return USER_ERROR

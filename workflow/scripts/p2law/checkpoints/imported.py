@@ -13,10 +13,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from p2law import manifest
 from p2law.checkpoints import files, gguf
 from p2law.checkpoints.staging import staged
 from p2law.errors import UserError
+from p2law.results import manifest
 
 TOKENIZER_PATTERNS = ("tokenizer*", "special_tokens_map.json", "vocab.json", "vocab.txt")
 TOKENIZER_PATTERNS += ("merges.txt", "added_tokens.json", "chat_template*", "*.model")

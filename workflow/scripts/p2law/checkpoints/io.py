@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from p2law import manifest
 from p2law.checkpoints import files
 from p2law.errors import UserError
+from p2law.results import manifest
 
 MASKS = "masks.safetensors"
 

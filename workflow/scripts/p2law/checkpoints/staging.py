@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from p2law import manifest
+from p2law.results import manifest
 
 
 @contextmanager

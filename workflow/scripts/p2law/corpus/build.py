@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from p2law import manifest
 from p2law.checkpoints.staging import staged
 from p2law.corpus import sources
 from p2law.corpus.documents import Spool, below
@@ -22,6 +21,7 @@ from p2law.corpus.duplicates import near_duplicates
 from p2law.corpus.packed import SPLITS, token_dtype
 from p2law.corpus.tokenizer import Encoder, copy, sample, train
 from p2law.errors import UserError
+from p2law.results import manifest
 
 SLICE = 4  # windows taken of one calibration document at most, so that they span many
 

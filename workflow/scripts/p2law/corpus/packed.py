@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from p2law import manifest
 from p2law.errors import UserError
+from p2law.results import manifest
 
 SPLITS = ("train", "validation", "calibration")
 
@@ -36,7 +36,7 @@ class Packed:
 
     ``sequence_length`` T (tokens a row) and ``vocabulary`` come from the folder's manifest.
     Raises :class:`UserError` when the folder has no manifest, or a file is missing or cut; the
-    bytes themselves are not hashed here (:func:`p2law.manifest.verify_files` does that).
+    bytes themselves are not hashed here (:func:`p2law.results.manifest.verify_files` does that).
     """
 
     def __init__(self, folder: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from p2law.canonical import digest
 from p2law.evaluation import RECIPE
-from p2law.manifest import digest
 
 NAME = "rows"
 PASSIVE = ("masks.safetensors", "kept.safetensors", "generation_config.json", "manifest.json")

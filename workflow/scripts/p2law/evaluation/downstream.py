@@ -14,8 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from p2law import manifest
+from p2law import canonical
 from p2law.errors import UserError
+from p2law.results import manifest
 
 RECIPE = 1
 """Raised when the numbers of this file change; part of every key of the downstream stage."""
@@ -63,7 +64,7 @@ def score(
     writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    manifest.write_text(out / SCORES, table.getvalue())
+    canonical.write_text(out / SCORES, table.getvalue())
     manifest.write_manifest(
         out,
         stage="downstream",

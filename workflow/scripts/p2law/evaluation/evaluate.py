@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from p2law import manifest
 from p2law.corpus.packed import Packed
 from p2law.errors import UserError
 from p2law.evaluation import cache, heldout
+from p2law.results import manifest
 
 ROWS = "rows.safetensors"
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from p2law.laws import forms, registry, schedules
+from p2law.laws.forms import form as forms
+from p2law.laws.forms import registry
+from p2law.laws.judging import schedules
 from p2law.laws.table import prepare
-from p2law.manifest import verify_files
+from p2law.results.manifest import verify_files
 
 LAWS = ("p2", registry.DAMAGE)
 """Laws that figures show side by side."""

@@ -2,19 +2,10 @@
 
 from pathlib import Path
 
-from p2law.figures import (
-    constants,
-    contours,
-    errors,
-    names,
-    oneshot,
-    runs,
-    schedules,
-    style,
-    tokens,
-)
+from p2law.canonical import write_text
+from p2law.figures import constants, contours, names, oneshot, runs, schedules, style, tokens
+from p2law.figures import holdouts as errors
 from p2law.figures.data import Data
-from p2law.manifest import write_text
 
 DRAW = {
     "oneshot": oneshot.oneshot,

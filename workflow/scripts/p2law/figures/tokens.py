@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 from p2law.figures import style
 from p2law.figures.data import Data
-from p2law.laws import registry
-from p2law.laws.answers import curve, for_marginal
+from p2law.laws.deciding.answers import curve, for_marginal
+from p2law.laws.forms import registry
 
 
 def tokens(data: Data) -> tuple[Figure, pd.DataFrame]:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from p2law.laws.advisor import advice_record
-from p2law.laws.fit import Fit, fit
-from p2law.laws.forms import Form
-from p2law.laws.intervals import ModelError, model_error
-from p2law.laws.profile import profiles, sandwich
+from p2law.laws.deciding.advisor import advice_record
+from p2law.laws.fitting.fit import Fit, fit
+from p2law.laws.forms.form import Form
+from p2law.laws.forms.registry import HEADLINE
+from p2law.laws.judging.intervals import ModelError, model_error
+from p2law.laws.judging.likelihood import profiles, sandwich
+from p2law.laws.judging.uncertainty import bootstrap
 from p2law.laws.records import fit_dict
-from p2law.laws.registry import HEADLINE
-from p2law.laws.uncertainty import bootstrap
 
 RESTARTS = 12
 """Starts followed to their end where a fit is one of hundreds; a headline fit follows 40."""

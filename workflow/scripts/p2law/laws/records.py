@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from p2law.laws.fit import Fit
-from p2law.laws.forms import Form, parse_power
+from p2law.laws.fitting.fit import Fit
+from p2law.laws.forms.form import Form, parse_power
 
 
 def fit_dict(result: Fit, draws) -> dict[str, Any]:

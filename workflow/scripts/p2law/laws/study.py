@@ -15,16 +15,17 @@ import numpy as np
 import pandas as pd
 
 from p2law.errors import UserError
-from p2law.laws import metrics, registry
-from p2law.laws.checks import coverage, healed, rises
-from p2law.laws.fit import KEPT, OBJECTIVES
 from p2law.laws.fitted import RESTARTS, PerRun, Whole
-from p2law.laws.forms import Form, columns_needed
-from p2law.laws.holdouts import baseline_records, holdout_records
+from p2law.laws.fitting.fit import KEPT, OBJECTIVES
+from p2law.laws.forms import registry
+from p2law.laws.forms.form import Form, columns_needed
+from p2law.laws.forms.registry import HEADLINE
+from p2law.laws.judging import metrics
+from p2law.laws.judging.holdouts import baseline_records, holdout_records
+from p2law.laws.judging.soundness import coverage, healed, rises
+from p2law.laws.judging.uncertainty import LEVEL
 from p2law.laws.records import finite, prediction_rows
-from p2law.laws.registry import HEADLINE
 from p2law.laws.table import check_table, prepare
-from p2law.laws.uncertainty import LEVEL
 
 POOLED = "all"
 SPEC = {"forms", "objective", "delta", "bootstrap", "seed", "key", "signs", "schedule"}

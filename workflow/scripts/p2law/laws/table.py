@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from p2law.errors import UserError
-from p2law.laws.forms import QUANTITIES, Form, columns_needed
+from p2law.laws.forms.form import QUANTITIES, Form, columns_needed
 
 NAMES = sorted({"loss", "run", *(c for columns, _ in QUANTITIES.values() for c in columns)})
 """Columns that a form can use: what another file's columns may be mapped to."""

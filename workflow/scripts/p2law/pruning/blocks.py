@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from p2law.architectures.architecture import Architecture, architecture_of
 from p2law.errors import UserError
-from p2law.pruning.architectures import Architecture, architecture_of
 from p2law.pruning.store import Reader
 
 

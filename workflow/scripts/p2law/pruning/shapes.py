@@ -6,58 +6,14 @@ load the result, so that a study is checked before any job runs.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from p2law.architectures.architecture import architecture_of
+from p2law.architectures.configs import loadable, with_layers
+from p2law.architectures.counts import Config, parameters
 from p2law.errors import UserError
 from p2law.pruning import names
-from p2law.pruning.architectures import Axes, architecture_of
-
-Config = Mapping[str, Any]
-
-
-def _elements(tensors: Mapping[str, Axes], sizes: Mapping[str, int]) -> int:
-    return sum(math.prod(sizes[axis] for axis in axes) for axes in tensors.values())
-
-
-def parameters(config: Config) -> dict[str, Any]:
-    """Parameter counts by part of the model that a config describes.
-
-    ``total`` counts each parameter once; ``embedding`` is the token embedding and an untied
-    ``lm_head`` (also given alone; 0 when ``tied``); ``nonembedding`` the rest. ``layer`` holds one
-    block's ``total``, its ``linear`` weights (those that weight pruning may zero) and its parts
-    (``attention``, ``ffn``, ``norms``; a Mamba block has ``mixer``). ``linear`` sums all blocks.
-    Raises :class:`UserError` for an architecture without a description.
-    """
-    arch = architecture_of(config)
-    sizes = arch.sizes(config)
-    layers = config["num_hidden_layers"]
-    block, outer = arch.block_tensors(config), arch.outer_tensors(config)
-    head = _elements({k: v for k, v in outer.items() if k == f"{arch.head}.weight"}, sizes)
-    embedding = sizes["vocab"] * sizes["hidden"] + head
-    linear = _elements({name: block[name] for name in arch.linear_weights()}, sizes)
-    layer = {"total": _elements(block, sizes), "linear": linear, **_parts(block, sizes)}
-    total = _elements(outer, sizes) + layers * layer["total"]
-    return {
-        "total": total,
-        "embedding": embedding,
-        "nonembedding": total - embedding,
-        "lm_head": head,
-        "final_norm": sizes["hidden"],
-        "tied": arch.tied(config),
-        "layers": layers,
-        "layer": layer,
-        "linear": layers * linear,
-    }
-
-
-def _parts(block: Mapping[str, Axes], sizes: Mapping[str, int]) -> dict[str, int]:
-    named = {"self_attn": "attention", "mlp": "ffn", "mixer": "mixer"}
-    parts = {"norms": 0}
-    for name, axes in block.items():
-        part = named.get(name.split(".")[0], "norms")
-        parts[part] = parts.get(part, 0) + _elements({name: axes}, sizes)
-    return parts
 
 
 def solve(config: Config, settings: Mapping[str, Any], rate: float | None) -> dict[str, Any]:
@@ -124,17 +80,6 @@ def _depth(
     _demand_near(rate, n * each / total, settings, f"number of layers ({n} of {layers})")
     shape = with_layers(config, range(layers - n))
     return _answer(before, total - n * each, shape, {"layers": n}, before["embedding"])
-
-
-def with_layers(config: Config, kept: Iterable[int]) -> dict[str, Any]:
-    """The config with only the blocks ``kept`` (indices in order), per-layer lists sliced."""
-    kept = list(kept)
-    layers = config["num_hidden_layers"]
-    shape = {**config, "num_hidden_layers": len(kept)}
-    for key, value in config.items():
-        if isinstance(value, list) and len(value) == layers and key.startswith("layer"):
-            shape[key] = [value[i] for i in kept]
-    return shape
 
 
 def _weights(
@@ -258,30 +203,3 @@ def _nearest(
     finest = max(menus, key=lambda name: len(menus[name]))
     best = min(menus[finest], key=lambda w: (miss(_resized(config, widths | {finest: w})), -w))
     return _resized(config, widths | {finest: best})
-
-
-_LLAMA_ONLY = ("attention_bias", "mlp_bias", "pretraining_tp")
-
-
-def loadable(config: Config) -> dict[str, Any]:
-    """The same shape as a config that Hugging Face loads.
-
-    A Llama whose hidden size is no multiple of its heads is refused by transformers and is written
-    as Mistral without a sliding window: same tensors, same logits. Raises :class:`UserError` when
-    its biases rule that out, or when ``head_dim`` is odd (rotary embeddings pair channels).
-    """
-    head_dim = architecture_of(config).sizes(config).get("head", 2)
-    if head_dim % 2:
-        raise UserError(f"head_dim {head_dim}: rotary embeddings need an even number")
-    hidden, heads = config["hidden_size"], config.get("num_attention_heads", 1)
-    if config["model_type"] != "llama" or hidden % heads == 0:
-        return dict(config)
-    biased = [key for key in ("attention_bias", "mlp_bias") if config.get(key)]
-    if biased:
-        raise UserError(
-            f"hidden size {hidden} with {heads} heads: Hugging Face refuses such a Llama, and"
-            f" Mistral, which would take it, has no {' or '.join(biased)}"
-        )
-    shape = {key: value for key, value in config.items() if key not in _LLAMA_ONLY}
-    shape |= {"model_type": "mistral", "sliding_window": None}
-    return shape | {"architectures": ["MistralForCausalLM"]}

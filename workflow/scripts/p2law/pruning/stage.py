@@ -14,13 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from p2law import cleaned, manifest
+from p2law.architectures import configs, counts
 from p2law.checkpoints import products
 from p2law.errors import UserError
 from p2law.pruning import depth, layer, names, oneshot, shapes, width
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import DEFAULT_GIB, Source, read_windows
 from p2law.pruning.variant import Variant
+from p2law.results import cleaned, manifest
 
 Json = dict[str, Any]
 
@@ -121,13 +122,13 @@ class Stage:
 
     def _prune(self, folder: Path, solved: Json) -> tuple[list[str], Json]:
         """Build one variant in ``folder``; file names, and what was removed and measured."""
-        before = shapes.parameters(self.blocks.config)
+        before = counts.parameters(self.blocks.config)
         make = {"depth": self._depth, "width": self._width, "weights": self._weights}
         kind = self.settings["prune"] if solved["removed"] else "depth"
         variant, details = make[kind](folder, solved)
         files = variant.close() + details.pop("mask_files", [])
         after = variant.writer.parameters - details.get("zeros", 0)
-        embedding = shapes.parameters(variant.config)["embedding"]
+        embedding = counts.parameters(variant.config)["embedding"]
         measured = "source" in self.__dict__
         return files, {
             "rate": 1 - after / before["total"],
@@ -143,7 +144,7 @@ class Stage:
         blocks, n = self.blocks, solved["removed"].get("layers", 0)
         gone = depth.removed_blocks(self.scores, len(blocks), n, self.settings) if n else []
         kept = [i for i in range(len(blocks)) if i not in gone]
-        variant = Variant(blocks, folder, shapes.with_layers(blocks.config, kept), kept)
+        variant = Variant(blocks, folder, configs.with_layers(blocks.config, kept), kept)
         variant.outer_first()
         for new in range(len(kept)):
             variant.block(new)

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from p2law.architectures.architecture import Axes
 from p2law.checkpoints.files import CONFIG
-from p2law.pruning.architectures import Axes
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.store import DTYPES, Writer, write_json
 

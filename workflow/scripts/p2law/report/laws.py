@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from p2law.laws.splits import SPLITS
+from p2law.laws.judging.splits import SPLITS
 from p2law.report.html import table, text
 
 KEYS = ("family", "method", "form")

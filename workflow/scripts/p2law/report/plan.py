@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from p2law.laws import buy, plan
-from p2law.laws.variants import Variant
+from p2law.laws.deciding import buy, plan
+from p2law.laws.deciding.variants import Variant
 from p2law.report.html import table, text
 
 TARGET = 1.05

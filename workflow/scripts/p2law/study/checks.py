@@ -10,7 +10,7 @@ from pathlib import Path
 from p2law.checkpoints import gguf
 from p2law.checkpoints.imported import refuse_pruned
 from p2law.errors import UserError, within
-from p2law.manifest import read_manifest
+from p2law.results.manifest import read_manifest
 from p2law.study.grid import Study
 
 LAW_SIZES = 3

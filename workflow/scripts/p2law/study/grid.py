@@ -9,13 +9,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from p2law.architectures import configs, counts
+from p2law.architectures.architecture import architecture_of
+from p2law.architectures.model_config import check_config
 from p2law.checkpoints import gguf
 from p2law.errors import UserError, within
-from p2law.manifest import NAME
 from p2law.pruning import shapes
-from p2law.pruning.architectures import architecture_of
+from p2law.results.manifest import NAME
 from p2law.study import inputs, schema
-from p2law.study.model_config import check_config
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Model:
 
     @cached_property
     def parameters(self) -> dict[str, int]:
-        """Parameter counts by part (see :func:`p2law.pruning.shapes.parameters`)."""
-        return shapes.parameters(self.config)
+        """Parameter counts by part (see :func:`p2law.architectures.counts.parameters`)."""
+        return counts.parameters(self.config)
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Study:
             with within(f"families.{family}.models.{name}.config"):
                 architecture_of(config)
                 check_config(config)
-                return shapes.loadable(config)
+                return configs.loadable(config)
         if settings.source == "gguf":
             with within(f"families.{family}.models.{name}"):
                 return {**section.config, **gguf.config(gguf.find(settings.model_dump()))}

@@ -179,7 +179,7 @@ class Law(Section):
     """How laws are fitted to the loss table."""
 
     forms: list[str] | None = Field(
-        None, min_length=1, description="names of p2law/laws/registry.py; null for all"
+        None, min_length=1, description="names of p2law/laws/forms/registry.py; null for all"
     )
     objective: Literal["huber", "least_squares", "lad"] = "huber"
     delta: Annotated[float | Literal["noise"], BeforeValidator(_delta)] = Field(
@@ -195,7 +195,7 @@ class Law(Section):
     def _known(cls, forms: list[str] | None) -> list[str] | None:
         if forms is not None:
             # Here, since it imports numpy, and most studies name no forms.
-            from p2law.laws import registry
+            from p2law.laws.forms import registry
 
             for name in forms:
                 registry.get(name)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from p2law import checkpoints, corpus, evaluation, laws, pruning, tables, training
+from p2law.canonical import digest, sha256_file
 from p2law.evaluation import downstream
-from p2law.manifest import digest, read_manifest, sha256_file
+from p2law.results.manifest import read_manifest
 from p2law.study.grid import Run, Study, Variant
 
 LIBRARY = Path(__file__).parents[1]
@@ -190,7 +191,8 @@ class Specs:
     def summary(self) -> dict[str, Any]:
         """Of the report's tables."""
         planning = [
-            LIBRARY / "laws" / f"{name}.py" for name in ("plan", "buy", "answers", "variants")
+            LIBRARY / "laws" / "deciding" / f"{name}.py"
+            for name in ("plan", "buy", "answers", "variants")
         ]
         pages = sorted((LIBRARY / "report").glob("*.py"))
         code = code_digest([LIBRARY.parent / "summary.py", *pages, *planning])

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from p2law.errors import UserError
-from p2law.manifest import read_manifest
+from p2law.results.manifest import read_manifest
 from p2law.study.grid import Model, Run, Study
 from p2law.study.specs import BASE, Specs
 from p2law.training import schedule

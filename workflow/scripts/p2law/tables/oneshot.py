@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from p2law.manifest import read_manifest, verify_files
 from p2law.pruning.names import described
+from p2law.results.manifest import read_manifest, verify_files
 from p2law.study.grid import Model, Study, Variant
 from p2law.study.specs import BASE, Specs
 from p2law.tables.gather import check_rows

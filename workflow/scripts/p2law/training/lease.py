@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from p2law.canonical import write_json
 from p2law.errors import UserError
-from p2law.manifest import write_json
 
 STALE = 300.0
 """Seconds without a heartbeat after which a holder on another machine counts as gone."""

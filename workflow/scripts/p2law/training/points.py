@@ -8,7 +8,8 @@ does, before it starts a job) is given its manifest back where its files still a
 from collections.abc import Mapping
 from pathlib import Path
 
-from p2law import cleaned, manifest
+from p2law import canonical
+from p2law.results import cleaned, manifest
 
 
 def settled(folder: Path, record: Path, key: str, inputs: Mapping[str, Path]) -> bool:
@@ -23,8 +24,8 @@ def settled(folder: Path, record: Path, key: str, inputs: Mapping[str, Path]) ->
     if found["key"] != key or not _intact(folder, found):
         return False
     found["inputs"] = manifest_inputs(inputs)
-    manifest.write_json(record, found)
-    manifest.write_json(folder / manifest.NAME, found)
+    canonical.write_json(record, found)
+    canonical.write_json(folder / manifest.NAME, found)
     return True
 
 
@@ -34,7 +35,7 @@ def manifest_inputs(inputs: Mapping[str, Path]) -> dict[str, dict[str, str]]:
         name: {
             "path": str(path),
             "key": manifest.read_manifest(path)["key"],
-            "sha256": manifest.sha256_file(path),
+            "sha256": canonical.sha256_file(path),
         }
         for name, path in inputs.items()
     }
@@ -43,12 +44,12 @@ def manifest_inputs(inputs: Mapping[str, Path]) -> dict[str, dict[str, str]]:
 def _intact(folder: Path, found: Mapping[str, dict]) -> bool:
     """Whether every file of a point is there with the bytes that its manifest records.
 
-    Files that were deleted on purpose are not asked for (see :mod:`p2law.cleaned`).
+    Files that were deleted on purpose are not asked for (see :mod:`p2law.results.cleaned`).
     """
     path = folder / manifest.NAME
     gone = cleaned.read(path)["files"]
     return not cleaned.lost_files(path, found) and all(
-        manifest.sha256_file(folder / name) == record["sha256"]
+        canonical.sha256_file(folder / name) == record["sha256"]
         for name, record in found["files"].items()
         if name not in gone
     )

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from p2law import manifest
 from p2law.checkpoints import io
 from p2law.checkpoints.count import count
 from p2law.corpus.packed import Packed
 from p2law.errors import UserError
+from p2law.results import manifest
 from p2law.training import parallel, points, recipe
 from p2law.training.loop import Loop, Means
 from p2law.training.progress import Progress

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
-from p2law import manifest
+from p2law import canonical
 from p2law.checkpoints import io
 from p2law.corpus.packed import Packed
 from p2law.errors import UserError
+from p2law.results import manifest
 from p2law.training import parallel, points, recipe, schedule, state
 from p2law.training.lease import Lease
 from p2law.training.loop import Loop, Means
@@ -162,7 +163,7 @@ def identity(
     shared["corpus"] = manifest.read_manifest(corpus)["files"]["train.bin"]["sha256"]
     for name, path in {"start": start, "teacher": teacher}.items():
         if path is not None:
-            shared[name] = manifest.digest(manifest.read_manifest(path)["files"])
+            shared[name] = canonical.digest(manifest.read_manifest(path)["files"])
     return shared
 
 

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from p2law.canonical import sha256_file, write_json
 from p2law.errors import UserError
-from p2law.manifest import read_manifest, sha256_file, write_json
+from p2law.results.manifest import read_manifest
 
 RECORD = "state.json"
 TENSORS = "state.safetensors"

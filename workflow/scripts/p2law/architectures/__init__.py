@@ -1,0 +1,1 @@
+"""Architectures: what a model is, from its config alone. Imports no torch."""

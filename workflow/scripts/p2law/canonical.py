@@ -1,0 +1,43 @@
+"""What everyone needs of files: canonical JSON, digests, and writes that are whole or not there."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def canonical(obj: Any) -> str:
+    """JSON with sorted keys and no spaces: equal objects give equal text. NaN is refused."""
+    return json.dumps(obj, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(obj: Any) -> str:
+    """The sha256 (hex) of an object's canonical JSON."""
+    return hashlib.sha256(canonical(obj).encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 (hex) of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a machine that loses power, sees all of it or nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """Write an object as readable JSON, atomically (see :func:`write_text`)."""
+    write_text(path, json.dumps(obj, indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,1 @@
+"""Deciding: what a fitted law says to buy, and to run next."""

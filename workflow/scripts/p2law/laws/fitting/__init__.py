@@ -1,0 +1,1 @@
+"""Fitting: constants of a form from a table."""

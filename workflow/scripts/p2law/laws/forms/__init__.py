@@ -1,0 +1,1 @@
+"""Forms: laws as declarations."""

@@ -1,0 +1,1 @@
+"""Judging: how far a fit may be trusted."""

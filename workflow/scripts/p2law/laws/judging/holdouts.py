@@ -1,0 +1,83 @@
+"""Hold-outs of the study: each form fitted without some points and asked for them.
+
+A split and its leave-one-out twin (the largest size, the highest rate) are one fit: what was
+fitted to the same rows is not fitted again.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from p2law.laws.fitted import PerRun, Whole
+from p2law.laws.forms.form import Form
+from p2law.laws.judging import baselines, metrics
+from p2law.laws.judging.splits import Split, all_splits
+from p2law.laws.records import prediction_rows
+
+REPLICATES = 200
+"""Bootstrap replicates for the interval of a headline form's held-out prediction."""
+
+
+def holdout_records(
+    law: Whole | PerRun, rows: pd.DataFrame, label: dict[str, str]
+) -> tuple[list[dict], list[dict], list[dict]]:
+    """Records, predictions (one row a held-out point), and splits skipped with the reason."""
+    records, predictions, skipped = [], [], []
+    answers: dict[bytes, tuple] = {}
+    for split in all_splits(rows):
+        reason = split.reason or _impossible(law.form, split, rows)
+        if reason:
+            skipped.append({**label, "form": law.form.name, "split": split.name, "reason": reason})
+            continue
+        test = rows[split.test].reset_index(drop=True)
+        mask = split.train.tobytes()
+        if mask not in answers:
+            train = rows[split.train].reset_index(drop=True)
+            law.fit(train, min(REPLICATES, law.spec["bootstrap"]))
+            answers[mask] = law.predict(test), *law.interval(test), law.identified
+        predicted, low, high, identified = answers[mask]
+        records.append({
+            **label, "form": law.form.name, "split": split.name, "held": split.held,
+            **metrics.errors(test, predicted), **covered(test, low, high),
+            "identified": identified, "fitted_points": int(split.train.sum()),
+        })  # fmt: skip
+        predictions += prediction_rows(
+            test, predicted, low, high, label, law.form.name, split.name, split.held
+        )
+    return records, predictions, skipped
+
+
+def _impossible(form: Form, split: Split, rows: pd.DataFrame) -> str:
+    """Why a form of one curve cannot answer this split; empty where it can."""
+    if not form.per_run:
+        return ""
+    if split.name != "budget":
+        return "a law of one run cannot predict another"
+    fewest, needed = int(rows[split.train].groupby("run").size().min()), len(form.constants)
+    return "" if fewest >= needed else f"a run has {fewest} points for {needed} constants"
+
+
+def covered(test: pd.DataFrame, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
+    """Share of measured losses inside their interval and the mean relative width; None without."""
+    if not np.isfinite(low).all():
+        return {"covered": None, "interval_width": None}
+    loss = test["loss"].to_numpy()
+    inside = (low <= loss) & (loss <= high)
+    return {"covered": float(inside.mean()), "interval_width": float(((high - low) / loss).mean())}
+
+
+def baseline_records(rows: pd.DataFrame, label: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """What needs no law, on every split that it can answer."""
+    for split in all_splits(rows):
+        if split.reason:
+            continue
+        train, test = rows[split.train], rows[split.test].reset_index(drop=True)
+        for name, predicted in baselines.for_split(split.name, train, test).items():
+            if np.isfinite(predicted).all():
+                yield {
+                    **label, "form": name, "split": split.name, "held": split.held,
+                    **metrics.errors(test, predicted), "covered": None, "interval_width": None,
+                    "identified": None, "fitted_points": int(split.train.sum()),
+                }  # fmt: skip

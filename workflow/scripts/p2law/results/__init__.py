@@ -1,0 +1,1 @@
+"""Results: what is there. Manifests, staleness, what was cleaned away, clean-up, status."""
