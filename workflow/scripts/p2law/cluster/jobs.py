@@ -48,12 +48,12 @@ class Jobs:
 
     def largest(self) -> int:
         """GPUs of the study's largest job."""
-        asking = {
+        asking = dict.fromkeys(
             (stage.name, job[0])
             for stage, job in self.stages.jobs()
             if stage.work(self.costs, *job) is not None
             and (stage.trained(*job) or not stage.trains)
-        }
+        )
         return max(self.gpus(rule, model) for rule, model in asking)
 
     def gpus(self, rule: str, model: str) -> int:

@@ -123,31 +123,40 @@ class Standing:
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
     """What differs between two specs, setting by setting: ``key: old -> new``, ``key: + added``.
 
-    Digests of what was read are not told; where nothing else differs, nothing is yielded.
+    Digests of results that were read are not told; where nothing else differs, nothing is yielded.
     """
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new} - KEYS):
-            where = f"{path}.{key}".lstrip(".").removeprefix("study.")
-            if key not in old and not _is_digest(new[key]):
-                yield f"{where}: + {_short(new[key])}" if path else f"{where}: {_short(new[key])}"
-            elif key not in new and not _is_digest(old[key]):
-                yield f"{where}: - {_short(old[key])}" if path else f"{where}: gone"
-            elif key in old and key in new:
-                yield from differences(old[key], new[key], where)
-            else:
-                yield f"{where}: {'+' if key in new else 'gone'}"
-    elif isinstance(old, list) and isinstance(new, list) and not {*map(type, old + new)} & {dict}:
-        if added := [x for x in new if x not in old]:
-            yield f"{path}: + {', '.join(map(_short, added))}"
-        if gone := [x for x in old if x not in new]:
-            yield f"{path}: - {', '.join(map(_short, gone))}"
-    elif old != new:
-        told = _is_digest(old) or _is_digest(new)
-        # A digest under a name that users know (a text file) is told; of a result it is not.
-        if not told:
-            yield f"{path}: {_short(old)} -> {_short(new)}"
-        elif ".content." in f".{path}" or path.startswith("content."):
-            yield f"{path.rpartition('content.')[2]} has changed"
+        yield from _of_mappings(old, new, path)
+    elif (
+        isinstance(old, list)
+        and isinstance(new, list)
+        and not any(isinstance(x, dict) for x in old + new)
+    ):
+        yield from _told(path, [x for x in new if x not in old], [x for x in old if x not in new])
+    elif old != new and not _is_digest(new):
+        yield f"{path}: {_short(old)} -> {_short(new)}"
+    elif old != new and "content." in path:  # a file that users know, not a result
+        yield f"{path.rpartition('content.')[2]} has changed"
+
+
+def _of_mappings(old: dict[str, Any], new: dict[str, Any], path: str) -> Iterator[str]:
+    added, gone = sorted({*new} - {*old} - KEYS), sorted({*old} - {*new} - KEYS)
+    if path and all(_is_digest(v) for v in [*old.values(), *new.values()]):
+        yield from _told(path, added, gone)
+    else:
+        for key in added:
+            yield f"{f'{path}.{key}'.lstrip('.')}: {_short(new[key])}"
+        for key in gone:
+            yield f"{f'{path}.{key}'.lstrip('.')}: gone"
+    for key in sorted({*old} & {*new} - KEYS):
+        where = f"{path}.{key}".lstrip(".").removeprefix("study.")
+        yield from differences(old[key], new[key], where)
+
+
+def _told(path: str, added: list[Any], gone: list[Any]) -> Iterator[str]:
+    for sign, values in (("+", added), ("-", gone)):
+        if values:
+            yield f"{path}: {sign} {', '.join(map(_short, values))}"
 
 
 def _is_digest(value: Any) -> bool:
