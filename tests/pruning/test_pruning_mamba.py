@@ -23,10 +23,14 @@ SHAPE = {
 
 
 def text(rows, seed):
-    """Rows of a chain in which two earlier tokens settle the next one to four, unevenly."""
-    draw = np.random.default_rng(seed)
-    follow = np.random.default_rng(0).integers(0, VOCABULARY, (VOCABULARY, 8, 4))
-    tokens = draw.integers(0, VOCABULARY, (rows, LENGTH + 1))
+    """Rows of a chain in which two earlier tokens leave four for the next, frequent ones first.
+
+    Frequencies follow Zipf's law, so that inputs differ in size as those of language do.
+    """
+    draw, shares = np.random.default_rng(seed), 1 / (np.arange(VOCABULARY) + 2.0)
+    shares /= shares.sum()
+    follow = np.random.default_rng(0).choice(VOCABULARY, (VOCABULARY, 8, 4), p=shares)
+    tokens = draw.choice(VOCABULARY, (rows, LENGTH + 1), p=shares)
     choice = draw.choice(4, (rows, LENGTH + 1), p=[0.6, 0.2, 0.15, 0.05])
     for t in range(2, LENGTH + 1):
         tokens[:, t] = follow[tokens[:, t - 1], tokens[:, t - 2] % 8, choice[:, t]]
@@ -87,14 +91,15 @@ def test_magnitude_wanda_sparsegpt_mrp(pattern, trained, spec, tmp_path):
     held = torch.from_numpy(text(256, seed=3))
     with torch.no_grad():
         dense = float(loss_of(io.load(base.parent), held))
-    assert dense < 2.5  # of ln 64 = 4.16: it has learnt
-    rate = 0.5 if pattern == "2:4" else 0.4
+    assert dense < 1.5  # it has learnt: the tokens' frequencies alone give 3.8
+    # At half of the weights magnitude and Wanda are as good as equal here (1.423, 1.425).
+    rate = 0.5 if pattern == "2:4" else 0.6
     losses = []
     for name, settings in METHODS.items():
         asked = {"prune": "weights", "pattern": pattern, **settings}
         Stage(spec(asked, rate, windows=128), base, corpus, tmp_path / name).run()
         with torch.no_grad():
             losses.append(float(loss_of(io.load(tmp_path / name / str(rate)), held)))
-    print(pattern, round(dense, 4), dict(zip(METHODS, np.round(losses, 4), strict=True)))
-    assert losses == sorted(losses, reverse=True)
+    # 1.740, 1.708, 1.661, 1.589 at 60 %; 1.475, 1.450, 1.394, 1.361 at 2:4; dense 1.260
+    assert all(worse > better + 0.005 for worse, better in zip(losses, losses[1:], strict=False))
     assert losses[-1] > dense

@@ -120,6 +120,21 @@ def test_conjugate_gradients_reach_the_exact_loss(layer, pattern):
     assert curvature.loss(fewer - W).sum() <= curvature.loss(swept - W).sum()
 
 
+@pytest.mark.parametrize("mask", ["wanda", "obs", "sparsegpt"])
+def test_conjugate_gradients_never_end_above_sparsegpt(layer, mask, monkeypatch):
+    """Whosever the mask, they start from SparseGPT's answer for it: one step is enough to see."""
+    _, W, statistics, curvature = layer
+    real = compensate.mrp_cg
+    monkeypatch.setattr(compensate, "mrp_cg", lambda *a, start: real(*a, start=start, most=1))
+    losses = []
+    for weights in ("sparsegpt", "mrp-cg"):
+        settings = {"mask": mask, "weights": weights, "refine": "none"}
+        problem = layer_of.Problem(W, statistics, curvature, rule())
+        V, _ = layer_of.prune_layer(problem, settings)
+        losses.append(curvature.loss(V - W))
+    assert (losses[1] < losses[0]).all()
+
+
 @pytest.mark.parametrize("pattern", [None, (2, 4)])
 def test_the_best_pair_is_neither_papers_own(pattern):
     """Measured on correlated layers: SparseGPT's mask + MRP < mask S + MRP < SparseGPT < Wanda."""

@@ -44,7 +44,8 @@ def _mrp(p: Problem, kept: torch.Tensor, _: Swept) -> torch.Tensor:
 
 
 def _mrp_cg(p: Problem, kept: torch.Tensor, swept: Swept) -> torch.Tensor:
-    return compensate.mrp_cg(p.W, p.curvature, kept, start=swept)
+    """Started from SparseGPT's answer, whosever the mask: never above it, and nearer the end."""
+    return compensate.mrp_cg(p.W, p.curvature, kept, start=_sparsegpt(p, kept, swept))
 
 
 WEIGHTS: dict[str, Callable[[Problem, torch.Tensor, Swept], torch.Tensor]] = {
