@@ -91,7 +91,7 @@ def test_magnitude_wanda_sparsegpt_mrp(pattern, trained, spec, tmp_path):
     held = torch.from_numpy(text(256, seed=3))
     with torch.no_grad():
         dense = float(loss_of(io.load(base.parent), held))
-    assert dense < 1.5  # it has learnt: the tokens' frequencies alone give 3.8
+    assert dense < 1.5  # it has learnt: the tokens' frequencies alone give 3.6
     # At half of the weights magnitude and Wanda are as good as equal here (1.423, 1.425).
     rate = 0.5 if pattern == "2:4" else 0.6
     losses = []

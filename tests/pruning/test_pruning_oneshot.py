@@ -325,8 +325,19 @@ def test_weights_of_dead_inputs_go_first_or_stay_as_they_were(layer, mask, weigh
 def test_damping_grows_is_logged_and_then_gives_up(caplog):
     H = torch.eye(6, dtype=torch.float64)
     H[0, 1] = H[1, 0] = 1.05
-    assert Curvature(H, 0.01, "block 2 q_proj").damp == pytest.approx(0.1)
+    grown = Curvature(H, 0.01, "block 2 q_proj")
+    assert grown.damp == grown.added == pytest.approx(0.1)
+    torch.testing.assert_close(grown.H.diagonal(), torch.full((6,), 1.1, dtype=torch.float64))
     assert "block 2 q_proj" in caplog.text
-    H[0, 1] = H[1, 0] = 5
-    with pytest.raises(UserError, match="block 2 q_proj.*not positive definite"):
+    H[0, 1] = H[1, 0] = 1.9
+    assert Curvature(H, 0.03, "block 2 q_proj").damp == 1  # not 3: the last step is to the limit
+    H[0, 1] = H[1, 0] = 2.2
+    with pytest.raises(UserError, match="q_proj.*not positive definite even with damping 1 x"):
+        Curvature(H, 0.01, "block 2 q_proj")
+
+
+def test_a_hessian_that_overflowed_is_named():
+    H = torch.eye(6)
+    H[3, 3] = torch.inf
+    with pytest.raises(UserError, match="block 2 q_proj: its inputs .* are too large"):
         Curvature(H, 0.01, "block 2 q_proj")
