@@ -86,6 +86,7 @@ def _weights(
     config: Config, settings: Mapping[str, Any], rate: float, before: Mapping[str, Any]
 ) -> dict[str, Any]:
     arch, pattern = architecture_of(config), names.pattern_of(settings["pattern"])
+    linear, removed = before["linear"], {}
     if pattern is None:
         share = rate * before["total"] / before["linear"]
         if share > 0.99:
@@ -98,14 +99,19 @@ def _weights(
         kept, m = pattern
         share = (m - kept) / m
         sizes, block = arch.sizes(config), arch.block_tensors(config)
-        for name in arch.linear_weights():
-            if sizes[block[name][1]] % m:
-                raise UserError(
-                    f"pattern {settings['pattern']}: {name} has {sizes[block[name][1]]} inputs,"
-                    f" not a multiple of {m}"
-                )
-    zeros = round(share * before["linear"])
-    removed = {"zeros": zeros, "share_of_linear": share}
+        fit = {f"{name}.weight" for group in arch.divisible(config, m) for name in group}
+        stay = [name for name in arch.linear_weights() if name not in fit]
+        if not fit:
+            raise UserError(
+                f"pattern {settings['pattern']}: {stay[0]} has {sizes[block[stay[0]][1]]} inputs,"
+                f" not a multiple of {m}, and no other layer fits either"
+            )
+        # Layers that the pattern does not divide stay dense, and the answer says which.
+        removed = {"left_dense": stay} if stay else {}
+        dense = sum(sizes[block[name][0]] * sizes[block[name][1]] for name in stay)
+        linear -= before["layers"] * dense
+    zeros = round(share * linear)
+    removed |= {"zeros": zeros, "share_of_linear": share}
     return _answer(before, before["total"] - zeros, config, removed, before["embedding"])
 
 
