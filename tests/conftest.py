@@ -1,9 +1,9 @@
 """What every test runs under: one thread a process, no hub; and what is skipped, counted aloud."""
 
+import collections
 import json
 import os
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -48,7 +48,7 @@ def _without_tables() -> str:
 
 def pytest_terminal_summary(terminalreporter):
     """What was skipped is counted aloud, by reason: a run that tested less must not look whole."""
-    reasons = Counter(
+    reasons = collections.Counter(
         report.longrepr[2].removeprefix("Skipped: ")
         for report in terminalreporter.stats.get("skipped", [])
         if isinstance(report.longrepr, tuple)
