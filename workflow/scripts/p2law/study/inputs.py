@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from p2law.checkpoints import gguf
-from p2law.study.section import Count, Name, Real, Section, Share
+from p2law.study.section import Count, Name, Section, Share
 
 
 class PackagesText(Section):
@@ -113,7 +113,6 @@ class PretrainedModel(Section):
     source: Literal["pretrain"]
     config: dict[str, Any] = Field(description="Hugging Face config keys, over the family's")
     tokens: Count = Field(description="training tokens")
-    learning_rate: Real | None = Field(None, gt=0, description="over pretrain.learning_rate")
 
 
 class FolderModel(Section):
