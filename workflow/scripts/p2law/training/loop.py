@@ -23,6 +23,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from p2law.architectures.architecture import Architecture, architecture_of
 from p2law.checkpoints import products
 from p2law.corpus.packed import order
 from p2law.errors import UserError
@@ -123,7 +124,7 @@ class Loop:
             self.objective = self.accelerator.prepare_model(self.objective)
         named = self.model.named_parameters()
         self.weights = {name: weight for name, weight in named if weight.requires_grad}
-        self.optimizer = _adamw(self.weights, recipe)
+        self.optimizer = _adamw(self.weights, recipe, architecture_of(model.config.to_dict()))
         self.masks = Masks(self.model, masks or {})
         self.masks.mask_weights()
         self.step = 0
@@ -242,15 +243,18 @@ class Loop:
         self.losses = deque(losses, maxlen=LAST_LOSSES)
 
 
-def _adamw(weights: Mapping[str, nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
-    """Fused AdamW that decays matrices and leaves vectors (norms, biases) alone.
+def _adamw(
+    weights: Mapping[str, nn.Parameter], recipe: Recipe, architecture: Architecture
+) -> torch.optim.AdamW:
+    """Fused AdamW that decays matrices, but for those that the architecture exempts.
 
     Its moments are there from the start: made in the first step, as torch does, they would lie in
     the middle of the memory that a batch's activations leave, and the next batch would need new.
     """
-    matrices = [weight for weight in weights.values() if weight.ndim >= 2]
-    vectors = [weight for weight in weights.values() if weight.ndim < 2]
-    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    decayed, others = [], []
+    for name, weight in weights.items():
+        (decayed if architecture.decays(name, weight.ndim) else others).append(weight)
+    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=recipe.learning_rate,
