@@ -114,7 +114,7 @@ def test_layers_are_the_decoder_layers(name, models):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_exempt_from_decay_are_vectors_and_what_the_models_authors_mark(name, models):
-    """Mamba's authors mark A_log and D ``_no_weight_decay`` (transformers 4 did too, 5 does not)."""
+    """Mamba's authors mark A_log and D ``_no_weight_decay``; transformers does not."""
     arch = ARCHITECTURES[name]
     for key, weight in models[name].named_parameters():
         marked = key.endswith((".A_log", ".D"))

@@ -54,12 +54,14 @@ class DivergedError(UserError):
 class Means:
     """How a run is computed, which is no part of what it is.
 
+    device     'cpu' or 'cuda'
     shard      split weights and moments over the processes; otherwise each holds the whole model
     compile    torch.compile every decoder layer: 12-35 % faster steps after a minute of compiling
     recompute  keep no activations inside layers: less memory for a third more compute
     micro_rows rows of one forward and backward pass; None takes the recipe's, else the whole share
     """
 
+    device: str = "cpu"
     shard: bool = False
     compile: bool = False
     recompute: bool = False
@@ -100,10 +102,10 @@ class Loop:
                 f"tokens: {steps * recipe.batch_tokens} asked, the corpus has {available * T}"
                 " training tokens in whole rows; no token may repeat: ask for fewer or enlarge it"
             )
-        self.corpus, self.recipe, self.seed = corpus, recipe, seed
+        self.corpus, self.recipe, self.seed, self.means = corpus, recipe, seed, means
         self.micro_rows = means.micro_rows or recipe.micro_rows
         self.order = order(available, seed)
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        self.accelerator = Accelerator(cpu=means.device == "cpu", mixed_precision="no")
         self.device = self.accelerator.device
         self.model = model.to(self.device, torch.float32).train()
         if self.batch_rows % self.accelerator.num_processes:
@@ -131,6 +133,16 @@ class Loop:
         self.trained = 0
         self.seconds = 0.0
         self.losses: deque[float] = deque(maxlen=LAST_LOSSES)
+
+    def computes_on(self) -> str:
+        """Device, precision and company, for people: said before the first step."""
+        device = str(self.device)
+        if self.device.type == "cuda":
+            device += f" ({torch.cuda.get_device_name(self.device)})"
+        precision = {"fp32": "fp32", "bf16": "bf16 over fp32 weights"}[self.recipe.precision]
+        company = f"processes: {self.accelerator.num_processes}, threads: {torch.get_num_threads()}"
+        asked = [name for name in ("shard", "compile", "recompute") if getattr(self.means, name)]
+        return ", ".join([f"computes on {device} in {precision}; {company}", *asked])
 
     def rows(self, step: int) -> list[Tensor]:
         """This process's share of a step's rows, as micro-batches int64 [n, T + 1]."""
