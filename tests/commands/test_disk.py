@@ -24,7 +24,7 @@ WRITE = f"""if True:
     disk, array = Path(sys.argv[1]), np.arange(100_000)
     writers = [
         lambda path: path.write_text("x" * 100_000),
-        lambda path: shutil.copyfile(sys.executable, path),
+        lambda path: shutil.copyfile(pd.core.frame.__file__, path),
         lambda path: array.tofile(path),
         lambda path: save_file({{"x": array}}, path),
         lambda path: pd.DataFrame({{"x": array}}).to_parquet(path),
@@ -35,7 +35,7 @@ WRITE = f"""if True:
             with writing(Path("results/x")):
                 write(disk / "file")
         except UserError as error:
-            print(error)
+            print(error, flush=True)
         (disk / "file").unlink(missing_ok=True)
 """
 
