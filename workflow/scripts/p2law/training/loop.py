@@ -88,7 +88,7 @@ class Loop:
         masks: Mapping[str, Tensor] | None = None,
         teacher: nn.Module | None = None,
         means: Means = Means(),  # noqa: B008 - frozen
-    ):
+    ) -> None:
         T = corpus.sequence_length
         if recipe.batch_tokens % T:
             raise UserError(

@@ -32,7 +32,7 @@ from p2law.training.stop import Stop
 class Run:
     """Moves a loop along the legs of a schedule, from whatever saved state is nearest."""
 
-    def __init__(self, loop: Loop, saver: Saver, rewinds: bool):
+    def __init__(self, loop: Loop, saver: Saver, rewinds: bool) -> None:
         self.loop, self.saver, self.root = loop, saver, saver.root
         self.at = ""  # the leg in memory; "" is the untrained start
         self.start = {n: w.detach().clone() for n, w in loop.weights.items()} if rewinds else None
