@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import time
 from pathlib import Path
 
 import yaml
@@ -23,7 +22,7 @@ def hold(folder: Path, **changes) -> None:
         "node": platform.node(),
         "pid": os.getpid(),
         "process_started": lease.process_started(os.getpid()),
-        "beat": time.time(),
+        "machine": lease.machine(),
         "progress": {"tokens": 2048, "loss": 3.5, "tokens_per_second": 99.0, "eta_seconds": 61},
         **changes,
     }

@@ -7,7 +7,6 @@ import pytest
 import yaml
 
 from p2law import canonical
-from p2law.architectures.model_config import SETTINGS
 from p2law.cluster.costs import Costs
 from p2law.errors import UserError
 from p2law.study import schema
@@ -170,16 +169,6 @@ def test_fault_of_the_grid_is_named(tiny, path, value, words):
         check_study(Stages(Study(changed(tiny, path, value), "study.yaml")), "study.yaml")
     for word in ["study.yaml", *words]:
         assert word in str(error.value)
-
-
-@pytest.mark.parametrize("model_type", sorted(SETTINGS))
-def test_config_keys_are_those_of_transformers(model_type):
-    from transformers import AutoConfig, PreTrainedConfig
-
-    fields = set(type(AutoConfig.for_model(model_type)).__dataclass_fields__)
-    ours = set().union(*SETTINGS[model_type].values())
-    # intermediate_size of a Mamba follows from expand.
-    assert ours == fields - set(PreTrainedConfig.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(

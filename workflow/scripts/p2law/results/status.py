@@ -45,7 +45,7 @@ def _row(name: str, folder: Path, manifests: list[Path], log: Path) -> Row:
     """The state of one training, whose states lie in ``folder/state``."""
     points = (sum(path.exists() for path in manifests), len(manifests))
     leases = [held for path in folder.glob("state/*/lease.json") if (held := lease.read(path))]
-    newest = max(leases, key=lambda held: held["beat"], default=None)
+    newest = max(leases, key=lambda held: held["written"], default=None)
     if newest and lease.alive(newest):
         return Row(name, "running", points, newest["progress"])
     if points[0] == points[1]:

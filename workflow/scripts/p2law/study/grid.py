@@ -159,14 +159,10 @@ class Study:
                     f"families.{family}.tokenizer.kind = {section.tokenizer.kind!r}: models of"
                     " source pretrain need kind: train (their vocabulary must be known)"
                 )
-            config = {
-                "vocab_size": section.tokenizer.vocabulary,
-                "max_position_embeddings": self.settings.corpus.sequence_length,
-                **section.config,
-                **settings.config,
-            }
+            given = {**section.config, **settings.config}
+            vocabulary, rows = section.tokenizer.vocabulary, self.settings.corpus.sequence_length
             with within(f"families.{family}.models.{name}.config"):
-                architecture_of(config)
+                config = {**architecture_of(given).fresh(vocabulary, rows), **given}
                 check_config(config)
                 return configs.loadable(config)
         if settings.source == "gguf":
