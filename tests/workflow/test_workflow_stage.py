@@ -8,7 +8,7 @@ ENTRY = '''class Norms(Stage):
     """The largest weight of each pruned checkpoint; an example."""
 
     name, folder, wildcards, room = "norms", "norms", ("model", "method"), "pruning"
-    weights = "annealed"
+    weights, optional = "annealed", True
 
     def results(self) -> Iterator[Names]:
         yield from self.stages["prune"].jobs()
@@ -107,8 +107,8 @@ def test_a_stage_more_gets_keys_reruns_costs_actuals_and_reasons(finished):
     )
     (made.folder / "workflow/rules/norms.smk").write_text(RULES)
     (made.folder / scripts / "norms.py").write_text(SCRIPT)
-    made.edit("Snakefile", 'include: "workflow/rules/prune.smk"\n',
-              'include: "workflow/rules/prune.smk"\ninclude: "workflow/rules/norms.smk"\n')  # fmt: skip
+    line = 'include: "workflow/rules/prune.smk"\n'
+    made.edit("Snakefile", line, line + line.replace("prune", "norms"))
     assert made.planned() == {}  # nothing that was there runs again
     assert made.planned(*TARGET) == {"norms": JOBS}
     made.run(*TARGET)

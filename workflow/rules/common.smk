@@ -230,6 +230,7 @@ def means(stage):
             words += f" --processes {resources.gpu // resources.nodes}"
             rows = JOBS.micro_rows(stage, *names_of(stage, wildcards))
             words += f" --micro-rows {rows}" if rows else " --micro-rows 1 --recompute"
+        words += f" --device {STUDY.settings.hardware.device}"
         words += " --shard" if JOBS.shards(wildcards.model) else ""
         return words + (" --compile" if STUDY.settings.hardware.compile else "")
 

@@ -52,7 +52,9 @@ def check_slurm(jobs):
     left_behind = take_over(
         {slurm_comment(job) for job in submitted},
         workflow.workdir_init,
-        [str(path) for path in workflow.overwrite_configfiles],
+        workflow.overwrite_configfiles,
+        workflow.config_settings.config_args or [],
+        workflow.overwrite_workdir,
     )
     if left_behind:
         numbers = ", ".join(left_behind)

@@ -29,9 +29,7 @@ def main() -> None:
         help="a checkpoint to evaluate; repeat for more",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument(
-        "--device", choices=["cpu", "cuda"], default="cpu", help="what to compute on (cpu)"
-    )
+    script.device_option(parser)
     parser.add_argument(
         "--downstream", action="store_true", help="tasks by lm-eval instead of the held-out loss"
     )

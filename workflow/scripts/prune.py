@@ -18,9 +18,7 @@ def main() -> None:
     parser.add_argument("--base", required=True, type=Path, help="the base model's manifest.json")
     parser.add_argument("--corpus", required=True, type=Path, help="the corpus's manifest.json")
     parser.add_argument("--out", required=True, type=Path, help="folder of the method's variants")
-    parser.add_argument(
-        "--device", choices=["cpu", "cuda"], default="cpu", help="what to compute on (cpu)"
-    )
+    script.device_option(parser)
     args = parser.parse_args()
 
     from p2law.pruning.stage import Stage

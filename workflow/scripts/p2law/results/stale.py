@@ -64,7 +64,7 @@ class Standing:
         """Cleaned weights that a job which will run reads; what makes them reads in its turn."""
         pending = [(stage, job) for stage, job in self.stages.jobs()]
         for stage, job in reversed(pending):  # readers first
-            if not self.must_run(stage, job):
+            if stage.optional or not self.must_run(stage, job):
                 continue
             for refs in stage.reads(*job).values():
                 for ref in refs:

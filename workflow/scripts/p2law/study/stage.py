@@ -50,6 +50,8 @@ class Stage:
     room       the room of the library whose code makes its numbers
     trains     whether its jobs train, over several GPUs and nodes, with states below ``state/``
     weights    the clean-up policy from which on its results' weights may go; None keeps them
+    optional   a target of its own: no part of a whole study, so that cleaned weights are not made
+               again for its sake
     """
 
     name: ClassVar[str]
@@ -58,6 +60,7 @@ class Stage:
     room: ClassVar[str]
     trains: ClassVar[bool] = False
     weights: ClassVar[str | None] = None
+    optional: ClassVar[bool] = False
 
     def __init__(self, stages: "Stages") -> None:
         self.stages, self.study, self.settings = stages, stages.study, stages.study.settings

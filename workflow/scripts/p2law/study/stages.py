@@ -263,7 +263,7 @@ class Evaluate(_OnCheckpoints):
 class Downstream(_OnCheckpoints):
     """Tasks by lm-eval on the same checkpoints; only where a study has the section."""
 
-    name, folder = "downstream", "downstream"
+    name, folder, optional = "downstream", "downstream", True
 
     def results(self) -> Iterator[Names]:
         return iter(()) if self.settings.downstream is None else super().results()
