@@ -27,15 +27,15 @@ class Curve:
     floor: np.ndarray
     scales: np.ndarray
     powers: np.ndarray
-    bend: tuple[np.ndarray, ...] | None
+    broken: tuple[np.ndarray, ...] | None
 
     def loss(self, log_d: np.ndarray) -> np.ndarray:
         """Loss [B, m] at log D [B, m] or [m]."""
         x = np.atleast_2d(log_d)
         terms = self.scales[:, :, None] * np.exp(-self.powers[:, :, None] * x[:, None, :])
         total = self.floor[:, None] + terms.sum(1)
-        if self.bend:
-            scale, log_tau, power, depth = (a[:, None] for a in self.bend)
+        if self.broken:
+            scale, log_tau, power, depth = (a[:, None] for a in self.broken)
             total = total + scale * np.exp(-depth * np.logaddexp(0.0, power * (x - log_tau)))
         return total
 
@@ -46,8 +46,8 @@ class Curve:
             -self.powers[:, :, None] * x[:, None, :]
         )
         total = terms.sum(1)
-        if self.bend:
-            scale, log_tau, power, depth = (a[:, None] for a in self.bend)
+        if self.broken:
+            scale, log_tau, power, depth = (a[:, None] for a in self.broken)
             z = power * (x - log_tau)
             share = 1.0 / (1.0 + np.exp(-np.clip(z, -500, 500)))
             total = total + scale * depth * power * share * np.exp(-depth * np.logaddexp(0.0, z))
@@ -61,22 +61,22 @@ class Curve:
 def curve(form: Form, constants: Mapping[str, np.ndarray], variant: Mapping[str, float]) -> Curve:
     """The loss curve of one variant (N0, rho, L0, Lp, N as the form needs) under constants [B].
 
-    Only forms whose D enters as a power or in the bend have such a curve (all that plan uses).
+    Only forms whose D enters as a power or in a smoothly broken one have such a curve.
     """
     frame = pd.DataFrame([{**variant, "D": 1.0, "loss": 1.0}])
     known = {k: np.atleast_1d(np.asarray(v, dtype=float)) for k, v in constants.items()}
     B = len(next(iter(known.values())))
     logs = {q: float(log_quantity(frame, q)[0]) for q in form.quantities if q != "D"}
     floor = np.full(B, np.exp(logs[form.offset]) if form.offset else 0.0)
-    scales, powers, bend = [], [], None
+    scales, powers, broken = [], [], None
     for amplitude, term in form.terms.items():
         level = np.zeros(B)
         for quantity, power in term.items():
             if quantity != "D":
                 level = level + _exponent(power, known, B) * logs[quantity]
         scale = np.exp(level) * (1.0 if amplitude == ONE else known.get(amplitude, np.zeros(B)))
-        if form.bend and form.bend.term == amplitude:
-            bend = (scale, *_bend(form, known, logs, B))
+        if form.broken and form.broken.term == amplitude:
+            broken = (scale, *_broken(form, known, logs, B))
         elif "D" in term:
             scales.append(scale)
             powers.append(-_exponent(term["D"], known, B))
@@ -84,7 +84,7 @@ def curve(form: Form, constants: Mapping[str, np.ndarray], variant: Mapping[str,
             floor = floor + scale
     if not scales:
         scales, powers = [np.zeros(B)], [np.ones(B)]
-    return Curve(floor, np.stack(scales, 1), np.stack(powers, 1), bend)
+    return Curve(floor, np.stack(scales, 1), np.stack(powers, 1), broken)
 
 
 def _exponent(power: str, known: Mapping[str, np.ndarray], B: int) -> np.ndarray:
@@ -94,13 +94,13 @@ def _exponent(power: str, known: Mapping[str, np.ndarray], B: int) -> np.ndarray
     return total
 
 
-def _bend(form: Form, known, logs, B: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    bend = form.bend
-    log_tau = np.log(known[bend.t0])
-    for quantity, name in bend.by.items():
+def _broken(form: Form, known, logs, B: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    broken = form.broken
+    log_tau = np.log(known[broken.t0])
+    for quantity, name in broken.by.items():
         log_tau = log_tau + known.get(name, 0.0) * logs[quantity]
-    depth = known[bend.depth] if bend.depth else np.ones(B)
-    return log_tau, known[bend.power], depth
+    depth = known[broken.depth] if broken.depth else np.ones(B)
+    return log_tau, known[broken.power], depth
 
 
 # Each answer is tokens [B]: 0 where the pruned model is there already, inf where no D suffices.
