@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from p2law.laws.deciding.plan import Laws, answer
+from p2law.laws.deciding.variants import Variant, variants_of
 
 import law_simulate as simulate
 from p2law.laws.deciding.advisor import (
@@ -16,8 +18,6 @@ from p2law.laws.deciding.advisor import (
 )
 from p2law.laws.deciding.answers import curve, for_marginal, for_residual, for_target
 from p2law.laws.deciding.buy import fewest_flops, lowest_loss, small_enough
-from p2law.laws.deciding.plan import Laws, answer
-from p2law.laws.deciding.variants import Variant, variants_of
 from p2law.laws.fitting.fit import fit
 from p2law.laws.forms import form as forms
 from p2law.laws.forms import registry

@@ -2,9 +2,9 @@
 
 import pandas as pd
 import pytest
-
 from p2law.laws.deciding.plan import Laws
 from p2law.laws.deciding.variants import variants_of
+
 from p2law.laws.forms import registry
 from p2law.report import laws as pages
 from p2law.report import plan

@@ -39,7 +39,7 @@ def main() -> None:
     from p2law.laws.deciding.candidates import candidates_of
     from p2law.laws.deciding.question import Question
     from p2law.laws.deciding.study_laws import Laws
-    from p2law.laws.records import finite
+    from p2law.laws.results import finite
 
     question = Question(**options)
     per_hour = gpu_rate(gpu, mfu, "--{}".format) * 3600
@@ -54,24 +54,25 @@ def main() -> None:
         "cheapest": "Cheapest ways to the target loss",
         "choices": f"Lowest loss for {question.flops} FLOPs of post-training",
     }
+    several = len({c.family for c in candidates}) > 1
     for name, rows in tables.items():
-        show(titles[name], rows)
+        show(titles[name], rows, several)
     if out and out.suffix == ".csv":
         write_csv(out, tables)
     elif out:
         canonical.write_json(out, finite({"gpu": gpu, "mfu": mfu, **tables}))
 
 
-def show(title: str, rows: list[dict[str, Any]]) -> None:
-    """A table for the terminal; what people need not read, or is one family's only, is left out."""
+def show(title: str, rows: list[dict[str, Any]], several: bool) -> None:
+    """A table for the terminal, without what people need not read; of ``several`` families each
+    row names its own.
+    """
     import pandas as pd
 
     if rows:
-        frame = pd.DataFrame(rows)
-        hidden = ["run", "note", "N", "trained", "law"]
-        hidden += ["family"] if frame["family"].nunique() == 1 else []
-        shown = frame.drop(columns=hidden).to_string(index=False, float_format="{:.4g}".format)
-        print(f"{title}\n{shown}\n")
+        hidden = ["run", "note", "N", "trained", "law", *([] if several else ["family"])]
+        frame = pd.DataFrame(rows).drop(columns=hidden)
+        print(f"{title}\n{frame.to_string(index=False, float_format='{:.4g}'.format)}\n")
 
 
 def write_csv(out: Path, tables: dict[str, list[dict[str, Any]]]) -> None:

@@ -12,6 +12,7 @@ from p2law.figures import style
 from p2law.figures.data import Data, Group
 from p2law.laws.forms import registry
 from p2law.laws.forms.form import columns_needed
+from p2law.laws.rows import POOLED
 
 BASE = {"color": "0.4", "linewidth": 0.8, "linestyle": (0, (1, 2))}
 """How the unpruned model's loss is drawn."""
@@ -22,38 +23,43 @@ def curves(data: Data) -> tuple[Figure, pd.DataFrame]:
     rate; points measured, a line each headline law. Panels of one size share their loss axis.
     """
     groups = data.groups
-    sizes = {f: sorted(data.runs_of(f, "all")["N0"].unique()) for f in data.families}
-    columns = max(map(len, sizes.values()))
+    models = {family: _models(data, family) for family in data.families}
+    columns = max(map(len, models.values()))
     figure, axes = style.panels(len(groups), columns, height=1.75, sharex=True)
     rows = []
-    for i, group in enumerate(groups):
+    for i, (line, group) in enumerate(zip(axes, groups, strict=True)):
         family, method = group
         first = next(k for k, (other, _) in enumerate(groups) if other == family)
-        last = i + 1 == len(groups) or groups[i + 1][0] != family
         points = data.runs_of(*group)
-        for panel in axes[i, len(sizes[family]) :]:
+        for panel in line[len(models[family]) :]:
             panel.set_axis_off()
-        for j, size in enumerate(sizes[family]):
+        for j, (size, model) in enumerate(models[family].items()):
             panel, here = axes[i, j], points[points["N0"] == size]
-            if i > first:
-                panel.sharey(axes[first, j])
-            if here.empty:
-                style.empty(panel, "no points")
-                continue
-            rows += _panel(panel, data, group, here)
             if i == first:
                 above = f"{family}\n" if j == 0 and len(data.families) > 1 else ""
-                panel.set_title(f"{above}{here['model'].iloc[0]}: {style.count(size)} parameters")
-            if last:
+                panel.set_title(f"{above}{model}: {style.count(size)} parameters")
+            else:
+                panel.sharey(axes[first, j])
+            if i + 1 == len(groups) or groups[i + 1][0] != family:
                 panel.set_xlabel("post-training tokens D")
                 panel.tick_params(labelbottom=True)
-        axes[i, 0].set_ylabel(f"{method}\nloss, nats per token")
+            if here.empty:
+                style.empty(panel, "no points")
+            else:
+                rows += _panel(panel, data, group, here)
+        line[0].set_ylabel(f"{method}\nloss, nats per token")
     handles = [
         Line2D([], [], color="k", linestyle=_dash(form), label=registry.get(form).title)
         for form in registry.HEADLINE
     ]
     style.legend_below(figure, [*handles, Line2D([], [], label="L0, not pruned", **BASE)])
     return figure, pd.DataFrame(rows)
+
+
+def _models(data: Data, family: str) -> dict[float, str]:
+    """The family's sizes, rising, and their models."""
+    points = data.runs_of(family, POOLED)
+    return dict(points.sort_values("N0").drop_duplicates("N0")[["N0", "model"]].values)
 
 
 def _dash(form: str) -> Any:

@@ -91,7 +91,7 @@ def _panel(panel: Axes, here: pd.DataFrame, lines: list[tuple[str, str]]) -> Non
     ]
     panel.legend(
         handles=handles, title="parameters removed", loc="upper center", ncols=3, fontsize=6,
-        bbox_to_anchor=(0.5, -0.55 / (0.17 * len(lines) + 0.4)), columnspacing=0.8,
+        bbox_to_anchor=(0.5, -0.45 / (0.17 * len(lines) + 0.4)), columnspacing=0.8,
         handletextpad=0.1, title_fontsize=6,
     )  # fmt: skip
 

@@ -109,5 +109,5 @@ def _tokens(
     panel.set_yticks(range(len(names)), names)
     panel.set_xlim(0, 125)
     panel.invert_yaxis()
-    panel.set_title("tokens trained, % of a run a budget")
+    panel.set_title("tokens trained,\n% of a run a budget")
     return rows

@@ -46,6 +46,8 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (4, 1, 1, 1)))
 BAND = "0.88"
 WIDTH = 7.0
 """Width of a full-page figure in inches; one with more panels than fit is wider."""
+LINE = 0.16
+"""Height of a legend's line in inches."""
 NARROWEST = 1.6
 """Width in inches below which a panel cannot be read."""
 
@@ -95,10 +97,14 @@ def wrapped(
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], **options: Any) -> None:
-    """One legend under all panels, in as many columns as the figure's width has room for."""
+    """One legend under all panels, in as many columns as the figure's width has room for; the
+    figure grows by its further lines.
+    """
     longest = max((len(handle.get_label()) for handle in handles), default=0)
     room = int(figure.get_figwidth() / (0.35 + 0.06 * longest))
     columns = max(1, min(len(handles), room))
+    lines = math.ceil(len(handles) / columns)
+    figure.set_figheight(figure.get_figheight() + LINE * (lines - 1))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, **options)
 
 
@@ -110,10 +116,10 @@ def log_ticks(axes: Axes, values: Sequence[float]) -> None:
 
 
 def empty(axes: Axes, text: str) -> None:
-    """Say in a panel why it shows nothing."""
+    """Say in a panel why it shows nothing; axes that it shares keep their ticks."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", wrap=True)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.tick_params(left=False, labelleft=False, bottom=False, labelbottom=False)
+    axes.grid(False)
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[str]:

@@ -32,9 +32,9 @@ def tokens(data: Data) -> tuple[Figure, pd.DataFrame]:
     for panel, group in zip(panels, groups, strict=False):
         rows += _panel(panel, data, group)
         panel.set_ylim(data.points["D"].min() / AROUND, data.points["D"].max() * AROUND)
-    if groups:
-        panels[0].set_ylabel("tokens D*")
-    else:
+        if panel.get_subplotspec().is_first_col():
+            panel.set_ylabel("tokens D*")
+    if not groups:
         style.empty(panels[0], "no method has two rates and a converged P² law")
     return figure, pd.DataFrame(rows)
 

@@ -83,7 +83,7 @@ def page(answered: pd.DataFrame, chosen: pd.DataFrame, hours: str) -> str:
         f" {TARGET:g} L0 (target), those beyond which 1e6 more save less than its family's median"
         f" run saved between its two largest budgets (marginal), and those that leave {RESIDUAL:g}"
         f" L0 above the loss of endless post-training (residual). Intervals are 95 %; a target's"
-        f" carries the law's own error. Families are ranked apart, since each has its own tokenizer."
+        f" carries the law's own error. Families, each of its own tokenizer, are ranked apart."
         f" Hours are {hours}. Other rules, models and methods: plan.py."
     )
     few = chosen[chosen["rank"] <= SHOWN]

@@ -126,7 +126,7 @@ class Laws:
     def trust(self, candidate: Candidate, fit: FittedLaw) -> str:
         """How far the held-out tests let one trust this law for this candidate."""
         unseen = fit.method != candidate.method
-        basis = "method's own law"
+        basis = "law over all methods" if fit.pooled else "method's own law"
         if unseen:
             seen = candidate.method in methods(rows_of(self.table, candidate.family))
             why = "its own law cannot tell" if seen else "method never post-trained"
