@@ -126,6 +126,8 @@ def holdouts(data: Data) -> tuple[Figure, pd.DataFrame]:
             if i == len(forms) - 1:
                 axes[i, j].set_xlabel("measured loss, nats")
         axes[i, 0].set_ylabel(f"{registry.get(form).title}\npredicted / measured - 1, %")
+        top = 130 * table.loc[table["form"] == form, "error"].abs().max() + 1
+        axes[i, 0].set_ylim(-top, top)  # of the whole row, which shares it
     _legend(figure, list(axes.flat))
     kept = ["family", "method", "point_method", "form", "split", "held", "run", "N0", "rho", "D"]
     return figure, table[[*kept, "loss", "predicted", "low", "high", "error"]]
@@ -147,8 +149,6 @@ def _holdout_panel(panel: Axes, data: Data, rows: pd.DataFrame) -> None:
             label=data.label(*group), **style.look(k, len(data.groups), filled=False),
         )  # fmt: skip
     panel.margins(x=0.08)
-    top = 130 * rows["error"].abs().max() + 1
-    panel.set_ylim(-top, top)
 
 
 def _in_words(rows: pd.DataFrame) -> str:
