@@ -24,8 +24,8 @@ from p2law.laws.forms.form import BrokenPower
 
 Array = np.ndarray
 
-TURN, DROP, SLOPE = (1e-7, 1.0 - 1e-7), (-9.0, 3.0), (-9.0, 3.0)
-"""Fences of k (its ends are the two limits, to a ten-millionth), of q and of w."""
+TURN, DROP, SLOPE = (1e-7, 1.0 - 1e-6), (-9.0, 3.0), (-9.0, 3.0)
+"""Fences of k (its ends are the two limits, to 1e-7 and 1e-6; closer, t0 would leave the floats), of q and of w."""
 LIMITS = (
     ("a pure power of D", "a stretched exponential of D"),
     ("no slope at the smallest D", "the steepest slope at the smallest D"),
