@@ -187,7 +187,8 @@ def test_the_cost_of_a_next_run_is_its_recipes(
 def test_the_laws_know_neither_the_study_nor_its_costs():
     code = (
         "import sys, pkgutil, importlib, p2law.laws as room;"
-        "[importlib.import_module(m.name) for m in pkgutil.walk_packages(room.__path__, 'p2law.laws.')];"
+        "found = pkgutil.walk_packages(room.__path__, 'p2law.laws.');"
+        "[importlib.import_module(module.name) for module in found];"
         "print([m for m in sys.modules if m.startswith(('p2law.study', 'p2law.cluster',"
         " 'p2law.pruning', 'torch'))])"
     )

@@ -186,7 +186,7 @@ def comparison(data: Data) -> tuple[Figure, pd.DataFrame]:
         _heat(panel, part.reindex(forms))
         panel.set_title(title)
     rows = [
-        part.reindex(forms).stack().rename("mean_abs_rel_error_percent").reset_index()
+        part.reindex(forms).stack().dropna().rename("mean_abs_rel_error_percent").reset_index()
         .assign(laws=title)
         for title, part in parts.items()
     ]  # fmt: skip
