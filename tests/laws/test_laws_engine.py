@@ -7,6 +7,7 @@ from scipy import optimize
 import law_simulate as simulate
 from p2law.laws.fitting.engine import huber, minimise, nonnegative
 from p2law.laws.fitting.fit import fit
+from p2law.laws.fitting.health import Status
 from p2law.laws.fitting.problem import bind
 from p2law.laws.fitting.search import grid
 from p2law.laws.forms import form as forms
@@ -39,24 +40,29 @@ def test_jacobian_matches_central_differences(name):
     assert_jacobian(problem, starts)
 
 
-def test_straight_coordinates_of_a_bend():
+def test_shape_coordinates_of_a_broken_power():
     problem, starts, _ = problem_and_starts("damage_rectified")
-    straight, inner = problem.straightened(), problem.to_straight(starts)
-    assert problem.from_straight(inner) == pytest.approx(starts, rel=1e-12)
-    assert straight.predict(inner) == pytest.approx(problem.predict(starts), rel=1e-12)
-    assert_jacobian(straight, inner)
+    shaped, inner = problem.reshaped(), problem.to_shape(starts)
+    assert problem.from_shape(inner) == pytest.approx(starts, rel=1e-12)
+    assert shaped.predict(inner) == pytest.approx(problem.predict(starts), rel=1e-12)
+    assert_jacobian(shaped, inner)
 
 
-def test_a_bend_that_is_a_pure_power_is_found_at_once():
+def test_a_broken_power_that_is_a_pure_power_is_found_at_once():
     """Losses of a pure power of D: the rectified form's limit, where its constants run off."""
     rows = TABLE[TABLE["method"] == "depth"].reset_index(drop=True)
     damage = rows["Lp"] - rows["L0"]
     rows["loss"] = rows["L0"] + damage * (rows["D"] / 4e3) ** -0.15
     found = fit(registry.get("damage_rectified"), rows, objective="least_squares")
-    assert found.starts_at_optimum == 1.0 and "epsilon" in found.at_bounds
-    # The fence of the turn (1e-4) leaves 1e-4 / 9 of the log factor, a tenth of that in the loss.
-    assert np.abs(found.residuals).max() < 1e-5
-    assert found.constants["epsilon"] * found.constants["b"] == pytest.approx(0.15, rel=1e-3)
+    assert found.starts_at_optimum == 1.0
+    # The fence of the turn (1e-7) leaves 1e-7 / 16 of the log factor, a tenth of that in the loss.
+    assert np.abs(found.residuals).max() < 1e-8
+    assert found.constants["epsilon"] * found.constants["b"] == pytest.approx(0.15, rel=1e-5)
+    # What is told: the limit, and that it leaves the three constants open; none is at its fence.
+    assert found.limits == ["a pure power of D"] and found.status is Status.UNDETERMINED
+    assert {"epsilon", "b", "t0"} <= set(found.undetermined) and found.rank < 5
+    assert not {"epsilon", "b", "t0"} & set(found.at_fences)
+    assert any("a pure power of D" in note for note in found.notes)
 
 
 def test_other_minima_are_told_from_unfinished_starts():
@@ -109,7 +115,7 @@ def test_exact_data_give_the_constants_back():
     for name, value in simulate.P2_CONSTANTS.items():
         # Exact data end near 1e-16; constants follow at its root times the condition number.
         assert found.constants[name] == pytest.approx(value, rel=1e-4), name
-    assert found.converged and found.rank == 7 and not found.unidentified
+    assert found.converged and found.rank == 7 and not found.undetermined
 
 
 def test_units_of_parameters_and_tokens_change_nothing():
@@ -117,7 +123,7 @@ def test_units_of_parameters_and_tokens_change_nothing():
     found = fit(registry.get("p2"), rows)
     scaled = fit(registry.get("p2"), rows.assign(N0=rows["N0"] / 1e6, D=rows["D"] / 1e9))
     assert scaled.objective == pytest.approx(found.objective, rel=1e-9)
-    for name in {"alpha", "beta", "gamma", "delta"} - set(found.unidentified):
+    for name in {"alpha", "beta", "gamma", "delta"} - set(found.undetermined):
         assert scaled.constants[name] == pytest.approx(found.constants[name], rel=1e-4)
 
 
@@ -171,7 +177,7 @@ def test_rank_says_what_the_grid_can_determine(sizes, rates, rank):
     table = simulate.losses(clean, "p2", simulate.P2_CONSTANTS, noise=2e-3, shared=0.5, seed=1)
     found = fit(registry.get("p2"), table)
     assert found.rank == rank
-    assert bool(found.unidentified) == (rank < 7)
+    assert bool(found.undetermined) == (rank < 7)
     assert any("does not determine" in note for note in found.notes) == (rank < 7)
 
 

@@ -15,6 +15,7 @@ from p2law.errors import UserError
 from p2law.laws.forms import registry
 from p2law.laws.judging import baselines, metrics
 from p2law.laws.judging.splits import all_splits
+from p2law.laws.records import Rise
 from p2law.laws.study import fit_study
 from p2law.results import manifest
 
@@ -32,26 +33,25 @@ def run(*command: object) -> subprocess.CompletedProcess:
 
 def test_study_reports_every_method_and_what_it_cannot_determine():
     law = fit_study(STUDY, FEW)
-    json.dumps(law, allow_nan=False)
-    by_name = {(f["method"], f["form"]): f for f in law["fits"]}
+    json.dumps(law.as_json(), allow_nan=False)
+    by_name = {(f.method, f.form): f for f in law.fits}
     assert {m for m, _ in by_name} == {"depth", "width", "sparse", "all"}
-    assert by_name["depth", "p2"]["rank"] == 7
-    assert "gamma" not in by_name["sparse", "p2"]["constants"]
-    assert any("gamma" in note for note in by_name["sparse", "p2"]["notes"])
-    gamma = by_name["depth", "p2"]["constants"]["gamma"]
-    assert gamma["low"] < gamma["value"] < gamma["high"]
-    assert {"form": "journey", "reason": "the table has no column N_average"}.items() <= next(
-        s for s in law["skipped"] if s["form"] == "journey"
-    ).items()
-    open_ = {(a["method"], a["form"]): a["open"] for a in law["advice"]}
+    assert by_name["depth", "p2"].rank == 7
+    assert "gamma" not in by_name["sparse", "p2"].constants
+    assert any("gamma" in note for note in by_name["sparse", "p2"].notes)
+    gamma = by_name["depth", "p2"].constants["gamma"]
+    assert gamma.low < gamma.value < gamma.high
+    missing = next(s for s in law.skipped if s.form == "journey")
+    assert missing.reason == "the table has no column N_average"
+    open_ = {(a.method, a.form): a.open for a in law.advice}
     assert "gamma" in open_["sparse", "p2"]
-    assert by_name["depth", "p2"]["model_error"]["size"]["groups"] == 3
-    assert "damage_power" not in [f["form"] for f in law["fits"] if "model_error" in f]
-    splits = {h["split"] for h in law["holdouts"]}
+    assert by_name["depth", "p2"].model_error["size"].groups == 3
+    assert "damage_power" not in [f.form for f in law.fits if f.model_error]
+    splits = {h.split for h in law.holdouts}
     assert splits == {
         "budget", "size", "rate", "leave-one-size", "leave-one-rate", "leave-one-method"
     }  # fmt: skip
-    assert len(law["coverage"]) == 3 and sum(c["points"] for c in law["coverage"]) == len(STUDY)
+    assert len(law.coverage) == 3 and sum(c.points for c in law.coverage) == len(STUDY)
 
 
 @pytest.mark.parametrize(
@@ -59,21 +59,19 @@ def test_study_reports_every_method_and_what_it_cannot_determine():
 )
 def test_tiny_studies_flag_and_do_not_crash(rows):
     law = fit_study(rows, {**FEW, "bootstrap": 5})
-    json.dumps(law, allow_nan=False)
-    p2 = [f for f in law["fits"] if f["form"] == "p2"]
-    assert p2 and all(f["notes"] for f in p2)
+    json.dumps(law.as_json(), allow_nan=False)
+    p2 = [f for f in law.fits if f.form == "p2"]
+    assert p2 and all(f.notes for f in p2)
 
 
-def test_rises_and_healed_points_are_listed():
+def test_rises_and_points_below_the_base_are_listed():
     rows = STUDY[STUDY["method"] == "depth"].reset_index(drop=True)
     rows.loc[1, "loss"] = rows.loc[0, "loss"] + 0.01
     rows.loc[4, "loss"] = rows.loc[4, "L0"] - 0.01
     law = fit_study(rows, {"forms": ["p2"], "bootstrap": 0})
     first = rows["run"][0]
-    assert {"run": first, "from_D": 16384.0, "to_D": 32768.0, "rise": pytest.approx(0.01)} in law[
-        "rises"
-    ]
-    assert [h["run"] for h in law["healed"]] == [first]
+    assert Rise(first, 16384.0, 32768.0, pytest.approx(0.01)) in law.rises
+    assert [(p.run, p.below) for p in law.below_base] == [(first, pytest.approx(0.01))]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +82,9 @@ def test_rises_and_healed_points_are_listed():
         ({"objective": "mse"}, "'mse': allowed: huber"),
         ({"delta": 0}, "delta 0: a number above 0"),
         ({"bootstrap": -1}, "bootstrap -1"),
+        ({"seed": -3}, "seed -3"),
+        ({"schedule": "wsd"}, "unknown key 'schedule'; allowed: .*recipe"),
+        ({"signs": "odd"}, "'odd': allowed: nonnegative, free"),
     ],
 )
 def test_bad_specs(spec, message):
@@ -109,8 +110,8 @@ def test_metrics_by_hand():
     # Slopes per 1e6 tokens: a -0.1 and -0.05, b -0.1 and -0.2.
     assert metrics.asd(rows, predicted) == pytest.approx((0.05 + 0.1) / 2)
     found = metrics.errors(rows, predicted)
-    assert found["mean_abs_rel_error"] == pytest.approx((0.1 / 2.8 + 0.1 / 1.9) / 4)
-    assert found["r2"] == pytest.approx(1 - 0.02 / ((rows["loss"] - 2.425) ** 2).sum())
+    assert found.mean_abs_rel_error == pytest.approx((0.1 / 2.8 + 0.1 / 1.9) / 4)
+    assert found.r2 == pytest.approx(1 - 0.02 / ((rows["loss"] - 2.425) ** 2).sum())
     # n ln(SSE/n) + 2k + 2k(k+1)/(n-k-1) with k = 2 (one constant and the variance), n = 4.
     assert metrics.aicc(np.array([0.1, -0.1, 0.1, -0.1]), 1) == pytest.approx(
         4 * np.log(0.01) + 4 + 12
@@ -149,7 +150,7 @@ def test_fit_by_hand(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
     assert set(found["constants"]) == {"A", "B", "E", "alpha", "beta"}
-    assert found["converged"] is True and found["rank"] == 5
+    assert found["status"] == "converged" and found["rank"] == 5
     assert set(found["intervals"]) == set(found["constants"])
     bad = run("fit.py", tmp_path / "tables" / "losses.csv", "--form", "nope", "--out", out)
     assert bad.returncode == 2 and "allowed: p2" in bad.stderr and "Traceback" not in bad.stderr

@@ -43,7 +43,7 @@ def test_an_exponent_at_its_fence_has_no_false_interval():
     """Seed 1, depth: N_C's term is gone or reads like E, so alpha is free; replicates must roam."""
     rows = simulate.study(seed=1).query("method == 'depth'").reset_index(drop=True)
     found = fit(registry.get("p2"), rows)
-    assert {"alpha", "N_C"} & set(found.at_bounds) and "alpha" in found.unidentified
+    assert {"alpha", "N_C"} & set(found.at_fences) and "alpha" in found.undetermined
     low, high = bootstrap(found, rows["run"].to_numpy(), 200, seed=0).intervals()["alpha"]
     assert high > 100 * low
 

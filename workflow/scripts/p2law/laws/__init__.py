@@ -5,5 +5,5 @@ study is the P² law (arXiv 2411.10272); the forms it competes with are in
 :mod:`p2law.laws.forms.registry`.
 """
 
-RECIPE = 3
+RECIPE = 4
 """Raised when the numbers that this room makes from the same table and spec change."""

@@ -11,11 +11,18 @@ import pandas as pd
 
 from p2law.errors import UserError
 from p2law.laws.fitting.engine import minimise
-from p2law.laws.fitting.health import GAIN, gradient_norm, identifiability
+from p2law.laws.fitting.health import (
+    GAIN,
+    Status,
+    gradient_norm,
+    identifiability,
+    status_of,
+)
 from p2law.laws.fitting.polish import Polished, polish, polish_lad
 from p2law.laws.fitting.problem import Array, Problem, bind
 from p2law.laws.fitting.search import ARRIVED, KEPT, Search, search
 from p2law.laws.forms import form as forms
+from p2law.laws.forms.broken_power import LIMITS
 
 OBJECTIVES = ("huber", "least_squares", "lad")
 SIGNS = ("nonnegative", "free")
@@ -31,7 +38,9 @@ class Fit:
     absolute residuals, of log losses unless ``problem.raw``). ``starts`` holds the objectives at
     which the restarts ended, ``ends`` [R, K + p] where; of them ``starts_at_optimum`` arrived,
     ``starts_unfinished`` had not settled, and the rest settled in other local minima.
-    ``gradient`` and ``gain`` are defined in :mod:`p2law.laws.fitting.health`.
+    ``gradient`` and ``gain`` are defined in :mod:`p2law.laws.fitting.health`. ``at_fences`` maps
+    constants that stand at a fence to "low" or "high"; ``limits`` tells in words where a smoothly
+    broken power law ended at a limit of its shape.
     """
 
     problem: Problem
@@ -42,18 +51,24 @@ class Fit:
     kind: str
     delta: float
     signs: str
-    converged: bool
+    status: Status
     rank: int
     condition: float
     gain: float
     gradient: float
-    at_bounds: list[str]
-    unidentified: list[str]
+    at_fences: dict[str, str]
+    limits: list[str]
+    undetermined: list[str]
     starts: Array
     starts_at_optimum: float
     starts_unfinished: float
     ends: Array
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def converged(self) -> bool:
+        """Whether one more step would gain nothing."""
+        return self.status is not Status.NOT_CONVERGED
 
     @property
     def predicted(self) -> Array:
@@ -99,10 +114,10 @@ def fit(
         notes = [*notes, f"{len(problem.y)} points for {problem.size} constants"]
     threshold = _threshold(objective, delta, problem, signs)
     searched = search(problem, threshold, signs, restarts)
-    straight = problem.straightened()
-    best = polish(straight, searched.best(5), threshold, signs, searched.whole)
+    shaped = problem.reshaped()
+    best = polish(shaped, searched.best(5), threshold, signs, searched.whole)
     if objective == "lad":
-        best = polish_lad(straight, best.phi, signs)
+        best = polish_lad(shaped, best.phi, signs)
     return _describe(problem, best, searched, objective, threshold, signs, notes)
 
 
@@ -120,44 +135,78 @@ def _threshold(objective: str, delta: float | str, problem: Problem, signs: str)
 def noise_delta(problem: Problem, signs: str) -> float:
     """Huber's delta from the noise: 1.345 x robust sigma of the residuals of a near-LAD fit."""
     phi = search(problem, LAD_DELTA, signs).best(1)
-    straight = problem.straightened()
-    residuals = straight.residuals(straight.predict(phi)[0])
+    shaped = problem.reshaped()
+    residuals = shaped.residuals(shaped.predict(phi)[0])
     sigma = 1.4826 * np.median(np.abs(residuals - np.median(residuals)))
     return float(max(1.345 * sigma, 1e-6))
 
 
 def _describe(
-    problem: Problem, best: Polished, searched: Search, kind: str, delta: float, signs: str, notes
+    problem: Problem,
+    best: Polished,
+    searched: Search,
+    kind: str,
+    delta: float,
+    signs: str,
+    notes: list[str],
 ) -> Fit:
     """The fit and all that it says of itself."""
-    straight = problem.straightened()
-    low, high = straight.limits(signs)
-    names = problem.form.constants
-    at_bounds = [
-        n for n, x, lo, hi in zip(names, best.phi, low, high, strict=True) if x in (lo, hi)
-    ]
-    phi = problem.from_straight(best.phi[None])[0]
-    rank, condition, lost = identifiability(problem, phi)
+    shaped = problem.reshaped()
+    phi = problem.from_shape(best.phi[None])[0]
+    rank, condition, lost, limits = _determined(problem, phi, best.phi)
     residuals = problem.residuals(problem.predict(phi[None])[0])
     exact = float(np.abs(residuals).max(initial=0.0)) < 1e-12
-    raw = {name: float(v[0]) for name, v in problem.to_raw(phi[None]).items()}
-    if problem.form.published and set(raw) == set(names):
-        raw = problem.form.published(raw)
-    unidentified = [names[i] for i in lost]
-    notes = list(notes)
-    if unidentified:
-        notes.append(f"the table does not determine {', '.join(unidentified)}")
+    constants = {name: float(v[0]) for name, v in problem.to_raw(phi[None]).items()}
+    if problem.form.published and set(constants) == set(problem.form.constants):
+        constants = problem.form.published(constants)
+        if set(lost) - set(constants):  # the source's names of what the engine lost
+            lost = [n for n in constants if n in lost or n not in problem.form.constants]
+    fences = _fences(problem, phi, signs)
+    notes = [*notes, *(f"{name} stands at its {side} fence" for name, side in fences.items())]
+    notes += [f"the curve stands at its limit: {limit}" for limit in limits]
+    if lost:
+        notes.append(f"the table does not determine {', '.join(lost)}")
     starts, arrived = _arrivals(best, searched, kind, delta, signs)
     return Fit(
-        problem=problem, form=problem.form, phi=phi, constants=raw, objective=best.value,
-        kind=kind, delta=delta, signs=signs, converged=bool(exact or best.gain < GAIN), rank=rank,
-        condition=condition, gain=best.gain,
-        gradient=gradient_norm(straight, best.phi, delta, signs),
-        at_bounds=at_bounds, unidentified=unidentified, starts=np.sort(starts),
+        problem=problem, form=problem.form, phi=phi, constants=constants, objective=best.value,
+        kind=kind, delta=delta, signs=signs,
+        status=status_of(bool(exact or best.gain < GAIN), bool(lost), bool(fences or limits)),
+        rank=rank, condition=condition, gain=best.gain,
+        gradient=gradient_norm(shaped, best.phi, delta, signs),
+        at_fences=fences, limits=limits, undetermined=lost, starts=np.sort(starts),
         starts_at_optimum=float(arrived.mean()),
         starts_unfinished=float((~searched.found.settled & ~arrived).mean()),
-        ends=problem.from_straight(searched.found.phi), notes=notes,
+        ends=problem.from_shape(searched.found.phi), notes=notes,
     )  # fmt: skip
+
+
+def _determined(
+    problem: Problem, phi: Array, shape: Array
+) -> tuple[int, float, list[str], list[str]]:
+    """Rank, condition, constants that the table leaves open, and limits of a broken power's shape.
+
+    At a limit of its turn the curve has two numbers left, and none of its three constants.
+    """
+    rank, condition, lost = identifiability(problem, phi)
+    names = [problem.form.constants[i] for i in lost]
+    broken = problem.reshaped().broken
+    if broken is None or not broken.shaped:
+        return rank, condition, names, []
+    limits = broken.limits(shape[problem.K :])
+    if set(limits) & set(LIMITS[0]):
+        rank = min(rank, problem.size - 1)
+        names = [n for n in problem.form.constants if n in names or n in broken.names]
+    return rank, condition, names, limits
+
+
+def _fences(problem: Problem, phi: Array, signs: str) -> dict[str, str]:
+    """Constants at a fence -> "low" or "high"; an amplitude at zero is at its lower one."""
+    low, high = problem.limits(signs)
+    return {
+        name: "low" if x <= lo else "high"
+        for name, x, lo, hi in zip(problem.form.constants, phi, low, high, strict=True)
+        if x <= lo or x >= hi
+    }
 
 
 def _arrivals(

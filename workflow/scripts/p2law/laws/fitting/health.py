@@ -1,5 +1,7 @@
 """What a fit is worth: is it at an optimum, and what can the table determine?"""
 
+from enum import StrEnum
+
 import numpy as np
 
 from p2law.laws.fitting.engine import huber
@@ -10,6 +12,27 @@ GAIN = 1e-8
 """Relative decrease of the objective, promised by one more step, at which a fit has converged."""
 RANK = 1e-7
 """Singular values of the column-scaled Jacobian below this share of the largest are zeros."""
+
+
+class Status(StrEnum):
+    """What may be done with a fit's constants; of several that hold, the first here is told."""
+
+    NOT_CONVERGED = "not converged"
+    """One more step promises more than ``GAIN`` of the objective: use none of them."""
+    UNDETERMINED = "undetermined"
+    """An optimum, but the table leaves some constants open."""
+    AT_FENCE = "at a fence"
+    """An optimum that a fence limits: the data may ask for a value beyond it."""
+    CONVERGED = "converged"
+
+
+def status_of(converged: bool, undetermined: bool, fenced: bool) -> Status:
+    """The status of a fit."""
+    if not converged:
+        return Status.NOT_CONVERGED
+    if undetermined:
+        return Status.UNDETERMINED
+    return Status.AT_FENCE if fenced else Status.CONVERGED
 
 
 def promised_gain(

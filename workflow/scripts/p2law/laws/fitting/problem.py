@@ -3,7 +3,7 @@
 Everything is batched over R parameter vectors, because restarts and bootstrap replicates are the
 same computation with other starts and weights. A parameter vector is [K amplitudes | p exponents]
 with quantities centred at their geometric means, which takes the condition number of the Jacobian
-from 3e8 (raw constants) to about 1e2 (law.md section 4).
+from 3e8 (raw constants) to about 1e2.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from p2law.laws.forms.bend import BoundBend
+from p2law.laws.forms.broken_power import BoundBrokenPower
 from p2law.laws.forms.form import ONE, Form, log_quantity, parse_power
 
 Array = np.ndarray
@@ -32,7 +32,7 @@ class Problem:
     slopes: Array
     base: Array
     means: dict[str, float]
-    bend: BoundBend | None
+    broken: BoundBrokenPower | None
     fixed_term: bool
     raw: bool
 
@@ -48,8 +48,9 @@ class Problem:
 
     @property
     def bent(self) -> int:
-        """Index of the term that the bend multiplies."""
-        return list(self.form.terms).index(self.form.bend.term)
+        """Index of the term that the smoothly broken power multiplies."""
+        assert self.form.broken is not None
+        return list(self.form.terms).index(self.form.broken.term)
 
     def limits(self, signs: str) -> tuple[Array, Array]:
         """Lower and upper bounds of the constants; ``signs`` is "nonnegative" or "free"."""
@@ -57,35 +58,35 @@ class Problem:
         exponents = self.form.exponents.values()
         low = np.array([floor] * self.K + [e.low for e in exponents])
         high = np.array([np.inf] * self.K + [e.high for e in exponents])
-        if self.bend and self.bend.straight:
-            self.bend.limits(low[self.K :], high[self.K :])
+        if self.broken and self.broken.shaped:
+            self.broken.fence(low[self.K :], high[self.K :])
         return low, high
 
     # ------------------------------------------------------------------ other coordinates
 
-    def straightened(self) -> "Problem":
-        """The same problem in the coordinates of ``forms.bend``, where it has a bend."""
-        if not (self.bend and self.bend.bend.depth):
+    def reshaped(self) -> "Problem":
+        """The same problem in the coordinates of ``forms.broken_power``, where it has one."""
+        if not (self.broken and self.broken.broken.depth):
             return self
-        return replace(self, bend=replace(self.bend, straight=True))
+        return replace(self, broken=replace(self.broken, shaped=True))
 
-    def to_straight(self, phi: Array) -> Array:
-        """This problem's constants [R, K + p] for :meth:`straightened`."""
-        if not (self.bend and self.bend.bend.depth):
+    def to_shape(self, phi: Array) -> Array:
+        """This problem's constants [R, K + p] for :meth:`reshaped`."""
+        if not (self.broken and self.broken.broken.depth):
             return phi
-        return np.concatenate([phi[:, : self.K], self.bend.straighten(phi[:, self.K :])], axis=1)
+        return np.concatenate([phi[:, : self.K], self.broken.shape_of(phi[:, self.K :])], axis=1)
 
-    def from_straight(self, phi: Array) -> Array:
-        """Constants [R, K + p] of :meth:`straightened` for this problem."""
-        if not (self.bend and self.bend.bend.depth):
+    def from_shape(self, phi: Array) -> Array:
+        """Constants [R, K + p] of :meth:`reshaped` for this problem."""
+        if not (self.broken and self.broken.broken.depth):
             return phi
-        return np.concatenate([phi[:, : self.K], self.bend.plain(phi[:, self.K :])], axis=1)
+        return np.concatenate([phi[:, : self.K], self.broken.plain(phi[:, self.K :])], axis=1)
 
     def subset(self, rows: Array) -> "Problem":
         """The same problem on some rows, with the same centres."""
         return replace(
             self, y=self.y[rows], offset=self.offset[rows], slopes=self.slopes[:, rows],
-            base=self.base[:, rows], bend=self.bend.subset(rows) if self.bend else None,
+            base=self.base[:, rows], broken=self.broken.subset(rows) if self.broken else None,
         )  # fmt: skip
 
     # ------------------------------------------------------------------ values
@@ -94,8 +95,8 @@ class Problem:
         """Terms without amplitudes [R, T, n] for exponents [R, p]."""
         T, n, p = self.slopes.shape
         logs = (theta @ self.slopes.reshape(T * n, p).T).reshape(len(theta), T, n) + self.base
-        if self.bend:
-            logs[:, self.bent] += self.bend.log_factor(theta)
+        if self.broken:
+            logs[:, self.bent] += self.broken.log_factor(theta)
         return np.exp(np.minimum(logs, 200.0))
 
     def split(self, terms: Array) -> tuple[Array, Array]:
@@ -133,8 +134,8 @@ class Problem:
         # Per point a product over terms: [n, R, T] @ [n, T, p].
         product = weighted.transpose(2, 0, 1) @ self.slopes.transpose(1, 0, 2)
         jacobian[..., K:] = product.transpose(1, 0, 2)
-        if self.bend:
-            jacobian[..., K:] += weighted[:, self.bent, :, None] * self.bend.gradient(theta)
+        if self.broken:
+            jacobian[..., K:] += weighted[:, self.bent, :, None] * self.broken.gradient(theta)
         if not self.raw:
             jacobian /= np.where(predicted > 0, predicted, 1.0)[..., None]
         return self.residuals(predicted), jacobian
@@ -159,23 +160,23 @@ class Problem:
             )
             raw[amplitude] = phi[:, i] * np.exp(-shift)
         raw |= theta
-        if self.form.bend:
-            bend = self.form.bend
-            log_t0 = theta[bend.t0] + self.means["D"]
-            for quantity, name in bend.by.items():
+        if self.form.broken:
+            broken = self.form.broken
+            log_t0 = theta[broken.t0] + self.means["D"]
+            for quantity, name in broken.by.items():
                 log_t0 = log_t0 - theta[name] * self.means[quantity]
             # A draw of a t0 that the table leaves open may lie beyond the largest float.
-            raw[bend.t0] = np.exp(np.minimum(log_t0, 700.0))
+            raw[broken.t0] = np.exp(np.minimum(log_t0, 700.0))
         return raw
 
     def from_raw(self, raw: Mapping[str, float]) -> Array:
         """The engine's constants [1, K + p] of one set in the source's units."""
         theta = {name: float(raw[name]) for name in self.form.exponents}
-        if self.form.bend:
-            bend = self.form.bend
-            theta[bend.t0] = np.log(raw[bend.t0]) - self.means["D"]
-            for quantity, name in bend.by.items():
-                theta[bend.t0] += theta[name] * self.means[quantity]
+        if self.form.broken:
+            broken = self.form.broken
+            theta[broken.t0] = np.log(raw[broken.t0]) - self.means["D"]
+            for quantity, name in broken.by.items():
+                theta[broken.t0] += theta[name] * self.means[quantity]
         phi = [0.0] * self.K + list(theta.values())
         shift = self.to_raw(np.array([[1.0] * self.K + list(theta.values())]))
         for i, amplitude in enumerate(self.form.amplitudes):
@@ -208,10 +209,12 @@ def bind(
                     base[t] += sign * x[quantity]
                 else:
                     slopes[t, :, names.index(name)] += sign * x[quantity]
-    bend = None
-    if form.bend:
+    broken = None
+    if form.broken:
         places = {name: i for i, name in enumerate(names)}
-        bend = BoundBend(form.bend, places, {q: centred[q] for q in ("D", *form.bend.by)})
+        broken = BoundBrokenPower(
+            form.broken, places, {q: centred[q] for q in ("D", *form.broken.by)}
+        )
     offset = np.exp(logs[form.offset]) if form.offset else np.zeros(n)
     y = frame["loss"].to_numpy(dtype=float)
-    return Problem(form, y, offset, slopes, base, centre, bend, fixed, raw)
+    return Problem(form, y, offset, slopes, base, centre, broken, fixed, raw)

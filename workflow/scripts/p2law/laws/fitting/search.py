@@ -51,8 +51,8 @@ def search(problem: Problem, delta: float, signs: str, restarts: int = KEPT) -> 
         # Drawn, not every k-th: tables are grids, and a step through one can miss whole rates.
         chosen = np.random.default_rng(0).choice(n, POINTS, replace=False)
         plain = problem.subset(np.sort(chosen))
-    small = plain.straightened()
-    starts = plain.to_straight(grid(plain, signs)[:restarts])
+    small = plain.reshaped()
+    starts = plain.to_shape(grid(plain, signs)[:restarts])
     found = minimise(small, starts, delta=delta, signs=signs, max_steps=STEPS)
     for _ in range(HOPS):
         if not _hop(small, found, delta, signs):

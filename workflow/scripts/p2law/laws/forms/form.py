@@ -10,6 +10,7 @@ N_C rho^-gamma N0^-(delta+alpha). The forms themselves are declared in
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,10 +37,12 @@ class Exponent:
 
 
 @dataclass(frozen=True)
-class Bend:
+class BrokenPower:
     """The factor (1 + (D/tau)^power)^-depth with tau = t0 x powers of other quantities.
 
-    The rectified curve of arXiv 2402.02314: flat below tau tokens, a power law beyond.
+    A smoothly broken power law: flat below tau tokens, a power law beyond. Where ``depth`` is
+    fitted, the fences of :mod:`p2law.laws.forms.broken_power` hold for the curve's shape, and
+    those declared for power, t0 and depth are as wide as these reach.
     ``term`` names the term it multiplies; ``power``, ``depth`` and the values of ``by`` name
     exponents; ``depth`` None is one. ``t0`` names the scale, in tokens; inside the engine it is a
     logarithm.
@@ -58,7 +61,7 @@ class Form:
 
     ``offset`` is a quantity added unscaled ("L0") or None. ``per_run`` marks laws of one curve,
     which are fitted to each run by itself. ``published`` turns the engine's constants into the
-    source's where the two are parametrised differently.
+    source's where the two are parametrised differently. ``title`` is its name in figures.
     """
 
     name: str
@@ -67,9 +70,15 @@ class Form:
     terms: Terms
     exponents: Mapping[str, Exponent]
     offset: str | None = None
-    bend: Bend | None = None
+    broken: BrokenPower | None = None
     per_run: bool = False
-    published: Callable[[dict[str, float]], dict[str, float]] | None = None
+    title: str = ""
+    published: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        """Without a title the name is one."""
+        if not self.title:
+            object.__setattr__(self, "title", self.name)
 
     @property
     def amplitudes(self) -> tuple[str, ...]:
@@ -87,8 +96,8 @@ class Form:
         used = {quantity for powers in self.terms.values() for quantity in powers}
         if self.offset:
             used.add(self.offset)
-        if self.bend:
-            used |= {"D", *self.bend.by}
+        if self.broken:
+            used |= {"D", *self.broken.by}
         return tuple(sorted(used))
 
 
@@ -177,21 +186,21 @@ def predict(form: Form, constants: Mapping[str, float], frame: pd.DataFrame) -> 
             )
             if exponent != 0.0:
                 logs = logs + exponent * log_quantity(frame, quantity)
-        if form.bend and form.bend.term == amplitude:
-            logs = logs + _log_bend(form.bend, known, frame)
+        if form.broken and form.broken.term == amplitude:
+            logs = logs + _log_broken(form.broken, known, frame)
         total = total + scale * np.exp(logs)
     return total
 
 
-def _log_bend(bend: Bend, known: Mapping[str, float], frame: pd.DataFrame) -> np.ndarray:
-    log_tau = np.full(len(frame), np.log(known[bend.t0]))
-    for quantity, name in bend.by.items():
+def _log_broken(broken: BrokenPower, known: Mapping[str, float], frame: pd.DataFrame) -> np.ndarray:
+    log_tau = np.full(len(frame), np.log(known[broken.t0]))
+    for quantity, name in broken.by.items():
         log_tau = log_tau + known.get(name, 0.0) * log_quantity(frame, quantity)
-    # D = 0 is allowed here: the rectified forms are exact for the model before post-training.
+    # D = 0 is allowed here: these forms are exact for the model before post-training.
     with np.errstate(divide="ignore"):
         log_d = np.log(np.asarray(frame["D"], dtype=float))
-    depth = 1.0 if bend.depth is None else known[bend.depth]
-    return -depth * np.logaddexp(0.0, known[bend.power] * (log_d - log_tau))
+    depth = 1.0 if broken.depth is None else known[broken.depth]
+    return -depth * np.logaddexp(0.0, known[broken.power] * (log_d - log_tau))
 
 
 def without(form: Form, dropped: set[str]) -> Form:
@@ -202,11 +211,11 @@ def without(form: Form, dropped: set[str]) -> Form:
             continue
         kept = {q: _strike(power, dropped) for q, power in powers.items()}
         terms[amplitude] = {q: power for q, power in kept.items() if power}
-    bend = form.bend
-    if bend:
-        bend = replace(bend, by={q: e for q, e in bend.by.items() if e not in dropped})
+    broken = form.broken
+    if broken:
+        broken = replace(broken, by={q: e for q, e in broken.by.items() if e not in dropped})
     exponents = {name: e for name, e in form.exponents.items() if name not in dropped}
-    return replace(form, terms=terms, exponents=exponents, bend=bend)
+    return replace(form, terms=terms, exponents=exponents, broken=broken)
 
 
 def _strike(power: str, dropped: set[str]) -> str:
@@ -229,7 +238,7 @@ def reduce(form: Form, frame: pd.DataFrame) -> tuple[Form, list[str]]:
             notes.append(f"{reason}: {', '.join(sorted(lost))} cannot be determined, fixed at 0")
     reduced = without(form, dropped)
     for amplitude in reduced.amplitudes:
-        bent = reduced.bend.term if reduced.bend else None
+        bent = reduced.broken.term if reduced.broken else None
         others = [a for a in reduced.terms if a not in (amplitude, bent) and amplitude != bent]
         if any(reduced.terms[a] == reduced.terms[amplitude] for a in others):
             reduced = without(reduced, {amplitude})
@@ -272,7 +281,7 @@ def _exponents_only_on(form: Form, quantity: str, dropped: set[str]) -> set[str]
     for powers in form.terms.values():
         for q, power in powers.items():
             (on_this if q == quantity else elsewhere).update(parse_power(power))
-    if form.bend:
-        for q, name in form.bend.by.items():
+    if form.broken:
+        for q, name in form.broken.by.items():
             (on_this if q == quantity else elsewhere).add(name)
     return (on_this - elsewhere - dropped) & set(form.exponents)

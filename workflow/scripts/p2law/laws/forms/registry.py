@@ -7,10 +7,10 @@ losses in nats per token. ``FORMS`` maps a form's name to its declaration; :func
 from dataclasses import replace
 
 from p2law.errors import UserError
-from p2law.laws.forms.form import NEAR_ZERO, ONE, Bend, Exponent, Form
+from p2law.laws.forms.form import NEAR_ZERO, ONE, BrokenPower, Exponent, Form
 
 _P2 = "arXiv 2411.10272"
-_OURS = "ours: see law.md, The damage laws"
+_OURS = "ours: docs/damage.md"
 
 # Low and high are fences against runaway, not priors; starts cover what the literature reports.
 GAMMA = Exponent(-12.0, 12.0, (-4.0, 0.5))  # loss rises with rho: negative in the paper's sign
@@ -20,12 +20,17 @@ BETA = Exponent(NEAR_ZERO, 3.0, (0.05, 1.2))
 POWER = Exponent(-6.0, 6.0, (0.1, 1.2))
 KAPPA = Exponent(-2.0, 6.0, (0.4, 1.6))
 LOG_T0 = Exponent(-30.0, 7.0, (-3.0, 3.0))  # engine's logarithm, centred on the table's mean D
+# Of a smoothly broken power law with a fitted depth: as wide as its shape's own fences reach.
+POWER_OF_SHAPE = Exponent(1e-6, 1e7, (0.3, 2.5))
+DEPTH_OF_SHAPE = Exponent(1e-6, 1e9, (0.05, 1.0))
+LOG_T0_OF_SHAPE = Exponent(-1e7, 1e7, (-3.0, 3.0))
 TILT = Exponent(-6.0, 6.0, (-1.0, 1.0))
 FREE = Exponent(-40.0, 40.0, (-2.0, 2.0))
 
 _ALL = [
     Form(
         name="p2",
+        title="P²",
         formula="L0 + rho^-gamma N0^-delta (N_C N0^-alpha + D_C D^-beta + E)",
         source=_P2,
         offset="L0",
@@ -128,7 +133,7 @@ _ALL = [
         source="arXiv 2402.02314; one curve, so fitted to each run",
         terms={"k": {}, "E": {}},
         exponents={"beta": Exponent(0.01, 6.0, (0.2, 2.0)), "t0": LOG_T0},
-        bend=Bend("k", power="beta", t0="t0"),
+        broken=BrokenPower("k", power="beta", t0="t0"),
         per_run=True,
         published=lambda c: {
             "B": c["k"] * c["t0"] ** c["beta"],
@@ -160,6 +165,7 @@ _ALL = [
     ),
     Form(
         name="damage_power",
+        title="damage, power",
         formula="L0 + (Lp-L0)^kappa N0^-delta (D_C D^-beta + E)",
         source=_OURS,
         offset="L0",
@@ -171,35 +177,40 @@ _ALL = [
     ),
     Form(
         name="damage_rectified",
+        title="damage, by size",
         formula="L0 + (Lp-L0) (1 + (D/tau)^epsilon)^-b, tau = t0 (Lp-L0)^a N0^c",
         source=_OURS,
         offset="L0",
         terms={ONE: {"damage": ONE}},
         exponents={
-            "epsilon": Exponent(1e-4, 1e4, (0.3, 2.5)),
-            "b": Exponent(1e-6, 1e6, (0.05, 1.0)),
-            "t0": LOG_T0,
+            "epsilon": POWER_OF_SHAPE,
+            "b": DEPTH_OF_SHAPE,
+            "t0": LOG_T0_OF_SHAPE,
             "a": TILT,
             "c": TILT,
         },
-        bend=Bend(ONE, power="epsilon", t0="t0", depth="b", by={"damage": "a", "N0": "c"}),
+        broken=BrokenPower(ONE, power="epsilon", t0="t0", depth="b", by={"damage": "a", "N0": "c"}),
     ),
 ]
-_RECTIFIED = _ALL[-1]
+_BROKEN = _ALL[-1]
 _ALL.append(
     replace(
-        _RECTIFIED,
+        _BROKEN,
         name="damage_rectified_l0",
-        formula=_RECTIFIED.formula.replace("N0^c", "L0^c"),
+        title="damage",
+        formula=_BROKEN.formula.replace("N0^c", "L0^c"),
         source="ours: chosen in docs/damage.md; the base's loss stands for its size",
-        bend=replace(_RECTIFIED.bend, by={"damage": "a", "L0": "c"}),
+        broken=BrokenPower(ONE, power="epsilon", t0="t0", depth="b", by={"damage": "a", "L0": "c"}),
     )
 )
 
+P2 = "p2"
 DAMAGE = "damage_rectified_l0"
-"""The damage law that figures, report and plan show beside P² (chosen in docs/damage.md)."""
-HEADLINE = ("p2", DAMAGE)
-"""Forms that carry full intervals everywhere; the others are compared by their errors."""
+"""The damage law that stands beside P² (chosen in docs/damage.md)."""
+HEADLINE = (P2, DAMAGE)
+"""The laws that figures, report and plan show and answer by, side by side; they carry full
+intervals everywhere, and the other forms are compared by their errors. Choosing another is this
+line, and its name there the form's ``title``."""
 
 FORMS: dict[str, Form] = {form.name: form for form in _ALL}
 

@@ -36,7 +36,7 @@ def extrapolation(form: Form, table: pd.DataFrame, fitted_error: float, **settin
         last = levels[min(int(np.ceil(SHARE * len(levels))), len(levels) - 1)]
         top = (table[column] >= last).to_numpy()
         rest = fit(form, table[~top].reset_index(drop=True), **settings)
-        if rest.unidentified or rest.form.constants != form.constants:
+        if rest.undetermined or rest.form.constants != form.constants:
             continue
         error = rest.predict(table[top]) / table.loc[top, "loss"].to_numpy() - 1.0
         found[column] = {

@@ -4,49 +4,62 @@ A split and its leave-one-out twin (the largest size, the highest rate) are one 
 fitted to the same rows is not fitted again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from p2law.laws.fitted import PerRun, Whole
+from p2law.laws.fitted import JointFit, RunByRunFit, prediction_rows
 from p2law.laws.forms.form import Form
 from p2law.laws.judging import baselines, metrics
 from p2law.laws.judging.splits import Split, all_splits
-from p2law.laws.records import prediction_rows
+from p2law.laws.records import Holdout, Skipped
 
 REPLICATES = 200
 """Bootstrap replicates for the interval of a headline form's held-out prediction."""
 
 
+@dataclass
+class Answer:
+    """What a law fitted to a split's rows says of the others."""
+
+    predicted: np.ndarray
+    interval: tuple[np.ndarray, np.ndarray]
+    determined: bool
+
+
 def holdout_records(
-    law: Whole | PerRun, rows: pd.DataFrame, label: dict[str, str]
-) -> tuple[list[dict], list[dict], list[dict]]:
+    law: JointFit | RunByRunFit, rows: pd.DataFrame, label: Mapping[str, str]
+) -> tuple[list[Holdout], list[dict[str, Any]], list[Skipped]]:
     """Records, predictions (one row a held-out point), and splits skipped with the reason."""
-    records, predictions, skipped = [], [], []
-    answers: dict[bytes, tuple] = {}
+    name, records, predictions, skipped = law.form.name, [], [], []
+    answers: dict[bytes, Answer] = {}
     for split in all_splits(rows):
         reason = split.reason or _impossible(law.form, split, rows)
         if reason:
-            skipped.append({**label, "form": law.form.name, "split": split.name, "reason": reason})
+            skipped.append(Skipped(**label, form=name, split=split.name, reason=reason))
             continue
         test = rows[split.test].reset_index(drop=True)
         mask = split.train.tobytes()
         if mask not in answers:
-            train = rows[split.train].reset_index(drop=True)
-            law.fit(train, min(REPLICATES, law.spec["bootstrap"]))
-            answers[mask] = law.predict(test), *law.interval(test), law.identified
-        predicted, low, high, identified = answers[mask]
-        records.append({
-            **label, "form": law.form.name, "split": split.name, "held": split.held,
-            **metrics.errors(test, predicted), **covered(test, low, high),
-            "identified": identified, "fitted_points": int(split.train.sum()),
-        })  # fmt: skip
+            law.fit(rows[split.train].reset_index(drop=True), _replicates(law.spec))
+            answers[mask] = Answer(law.predict(test), law.interval(test), law.determined)
+        answer = answers[mask]
+        records.append(Holdout(
+            **label, form=name, split=split.name, held=split.held,
+            errors=metrics.errors(test, answer.predicted), **covered(test, *answer.interval),
+            determined=answer.determined, fitted_points=int(split.train.sum()),
+        ))  # fmt: skip
         predictions += prediction_rows(
-            test, predicted, low, high, label, law.form.name, split.name, split.held
+            test, answer.predicted, answer.interval, label, name, split.name, split.held
         )
     return records, predictions, skipped
+
+
+def _replicates(spec: Mapping[str, Any]) -> int:
+    return min(REPLICATES, spec["bootstrap"])
 
 
 def _impossible(form: Form, split: Split, rows: pd.DataFrame) -> str:
@@ -59,7 +72,7 @@ def _impossible(form: Form, split: Split, rows: pd.DataFrame) -> str:
     return "" if fewest >= needed else f"a run has {fewest} points for {needed} constants"
 
 
-def covered(test: pd.DataFrame, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
+def covered(test: pd.DataFrame, low: np.ndarray, high: np.ndarray) -> dict[str, float | None]:
     """Share of measured losses inside their interval and the mean relative width; None without."""
     if not np.isfinite(low).all():
         return {"covered": None, "interval_width": None}
@@ -68,7 +81,7 @@ def covered(test: pd.DataFrame, low: np.ndarray, high: np.ndarray) -> dict[str, 
     return {"covered": float(inside.mean()), "interval_width": float(((high - low) / loss).mean())}
 
 
-def baseline_records(rows: pd.DataFrame, label: dict[str, str]) -> Iterator[dict[str, Any]]:
+def baseline_records(rows: pd.DataFrame, label: Mapping[str, str]) -> Iterator[Holdout]:
     """What needs no law, on every split that it can answer."""
     for split in all_splits(rows):
         if split.reason:
@@ -76,8 +89,8 @@ def baseline_records(rows: pd.DataFrame, label: dict[str, str]) -> Iterator[dict
         train, test = rows[split.train], rows[split.test].reset_index(drop=True)
         for name, predicted in baselines.for_split(split.name, train, test).items():
             if np.isfinite(predicted).all():
-                yield {
-                    **label, "form": name, "split": split.name, "held": split.held,
-                    **metrics.errors(test, predicted), "covered": None, "interval_width": None,
-                    "identified": None, "fitted_points": int(split.train.sum()),
-                }  # fmt: skip
+                yield Holdout(
+                    **label, form=name, split=split.name, held=split.held,
+                    errors=metrics.errors(test, predicted), covered=None, interval_width=None,
+                    determined=None, fitted_points=int(split.train.sum()),
+                )  # fmt: skip

@@ -18,7 +18,6 @@ of this and the bootstrap's interval counts, on each side. Choice and coverage: 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +29,7 @@ from p2law.laws.fitting.problem import Array
 from p2law.laws.forms import form as forms
 from p2law.laws.judging.splits import last_budgets, rate_rank
 from p2law.laws.judging.uncertainty import LEVEL
+from p2law.laws.records import KindOfError
 
 KINDS = ("method", "size", "rate", "budget", "run")
 """What a question can have that the fitted rows lack."""
@@ -68,19 +68,21 @@ class ModelError:
         """Half widths in log loss [m] of rows asked for."""
         return total_widths({k: self.half_width(k) for k in KINDS}, self.rows, rows)
 
-    def widen(self, rows: pd.DataFrame, predicted: Array, low: Array, high: Array):
+    def widen(
+        self, rows: pd.DataFrame, predicted: Array, low: Array, high: Array
+    ) -> tuple[Array, Array]:
         """The interval [m], [m] with the model's error in it."""
         factor = np.exp(self.widths(rows))
         return np.minimum(low, predicted / factor), np.maximum(high, predicted * factor)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, KindOfError]:
         """For each kind: half width in log loss, and of its own hold-outs rms error and number."""
         return {
-            kind: {
-                "half_width": self.half_width(kind),
-                "rms": float(np.sqrt(self.squares[kind].mean())) if kind in self.squares else None,
-                "groups": len(self.squares.get(kind, ())),
-            }
+            kind: KindOfError(
+                half_width=self.half_width(kind),
+                rms=float(np.sqrt(self.squares[kind].mean())) if kind in self.squares else None,
+                groups=len(self.squares.get(kind, ())),
+            )
             for kind in KINDS
         }
 
@@ -126,6 +128,8 @@ def new_in(fitted: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Array]:
 def model_error(fit: Fit, rows: pd.DataFrame) -> ModelError:
     """Hold out the fitted rows again, kind by kind."""
     groups = list(held_groups(rows))
+    if not groups:
+        return ModelError({}, rows)
     errors = _refit(fit, rows, np.concatenate([masks for _, masks in groups]))
     squares, first = {}, 0
     for kind, masks in groups:
@@ -172,12 +176,12 @@ def _refit(fit: Fit, rows: pd.DataFrame, masks: Array) -> Array:
         chosen = np.array([each == dropped for each in lost])
         held = np.isin(names, dropped)
         starts = np.repeat(np.where(held, 0.0, fit.phi)[None], chosen.sum(), axis=0)
-        straight = fit.problem.straightened()
+        shaped = fit.problem.reshaped()
         found = minimise(
-            straight, fit.problem.to_straight(starts), delta=fit.delta, signs=fit.signs, held=held,
+            shaped, fit.problem.to_shape(starts), delta=fit.delta, signs=fit.signs, held=held,
             weights=(~masks[chosen]).astype(float), tolerance=1e-6, max_steps=40,
         )  # fmt: skip
-        predicted = np.maximum(straight.predict(found.phi), 1e-12)
+        predicted = np.maximum(shaped.predict(found.phi), 1e-12)
         errors[chosen] = np.log(predicted) - np.log(rows["loss"].to_numpy(dtype=float))
     return errors
 

@@ -22,7 +22,7 @@ from p2law.laws.fitting.problem import Array
 from p2law.laws.forms import form as forms
 
 FEWEST_RUNS = 10
-"""Runs below which a sandwich is too optimistic to be shown (law.md section 4)."""
+"""Runs below which a sandwich is too optimistic to be shown."""
 
 
 @dataclass
@@ -72,12 +72,12 @@ def sandwich(fit: Fit, runs: Array) -> dict[str, tuple[float, float]]:
     error = np.sqrt(robust)
     t = stats.t.ppf(0.975, G - 1)
     K = fit.problem.K
-    lost = set(fit.at_bounds) | set(fit.unidentified)
+    lost = set(fit.at_fences) | set(fit.undetermined)
     for amplitude in lost & set(fit.form.amplitudes):
         lost |= forms.only_in(fit.form, amplitude)
     found = {}
     for i, name in enumerate(fit.form.exponents):
-        if name in lost or (fit.form.bend and name == fit.form.bend.t0):
+        if name in lost or (fit.form.broken and name == fit.form.broken.t0):
             continue  # the reported t0 is not the engine's logarithm
         x, e = fit.phi[K + i], error[K + i]
         found[name] = (float(x - t * e), float(x + t * e))
@@ -91,13 +91,13 @@ def profiles(fit: Fit, runs: Array, steps: int = 25) -> list[Profile]:
     t = stats.t.ppf(0.975, max(G - 1, 1))
     found = []
     for i, name in enumerate(fit.form.exponents):
-        if fit.form.bend and name == fit.form.bend.t0:
+        if fit.form.broken and name == fit.form.broken.t0:
             continue  # a scale in tokens, not an exponent
         at = fit.problem.K + i
         width = t * np.sqrt(robust[at])
         rise = 0.5 * t**2 * robust[at] / max(naive[at], 1e-300)
         # Where the exponent is not determined neither variance means anything.
-        if name in fit.unidentified or not np.isfinite(width) or width <= 0:
+        if name in fit.undetermined or not np.isfinite(width) or width <= 0:
             width, rise = 1.0, 0.5 * fit.objective
         found.append(_profile(fit, name, at, 1.5 * width, fit.objective + rise, steps))
     return found
@@ -119,7 +119,8 @@ def _profile(fit: Fit, name: str, at: int, width: float, limit: float, steps: in
         if all(bounded):
             break
         width *= 2.0
-    below = np.flatnonzero(ended.objective <= limit)
+    # The estimate itself is inside, also where the threshold is no higher than its objective.
+    below = np.flatnonzero(ended.objective <= max(limit, float(ended.objective.min())))
     first, last = int(below[0]), int(below[-1])
     left = None if first == 0 else _cross(values, ended.objective, first - 1, first, limit)
     right = None

@@ -1,10 +1,10 @@
 """How good a prediction is: errors, slopes, and criteria that pay for constants.
 
-ASD (average slope difference) is the P² paper's metric; its formula is not public and the one here
-is ours (law.md section 1). It is blind to anything that shifts a whole run, so it stands beside R².
+ASD (average slope difference) is the metric of arXiv 2411.10272, which prints no formula: the one
+here is ours. It is blind to anything that shifts a whole run, so it stands beside R².
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -39,18 +39,47 @@ def aicc(residuals: np.ndarray, constants: int) -> float | None:
     return n * np.log(sse / n) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
 
 
-def errors(frame: pd.DataFrame, predicted: np.ndarray, delta: float = 1e-3) -> dict[str, Any]:
-    """Metrics of predicted losses [n] against a table's: all relative ones as fractions."""
+@dataclass(frozen=True)
+class Errors:
+    """Errors of predicted losses: relative ones as fractions, ``huber_sum`` of log residuals."""
+
+    points: int
+    runs: int
+    mean_abs_rel_error: float
+    mean_signed_rel_error: float
+    max_abs_rel_error: float
+    r2: float | None
+    asd_nats_per_1e6_tokens: float | None
+    huber_sum: float
+
+
+def errors(frame: pd.DataFrame, predicted: np.ndarray, delta: float = 1e-3) -> Errors:
+    """Errors of predicted losses [n] against a table's."""
     loss = frame["loss"].to_numpy(dtype=float)
     relative = predicted / loss - 1.0
     logs = np.log(np.maximum(predicted, 1e-12)) - np.log(loss)
-    return {
-        "points": len(frame),
-        "runs": int(frame["run"].nunique()),
-        "mean_abs_rel_error": float(np.abs(relative).mean()),
-        "mean_signed_rel_error": float(relative.mean()),
-        "max_abs_rel_error": float(np.abs(relative).max()),
-        "r2": r_squared(loss, predicted),
-        "asd_nats_per_1e6_tokens": asd(frame, predicted),
-        "huber_sum": float(huber(logs, delta)),
-    }
+    return Errors(
+        points=len(frame),
+        runs=int(frame["run"].nunique()),
+        mean_abs_rel_error=float(np.abs(relative).mean()),
+        mean_signed_rel_error=float(relative.mean()),
+        max_abs_rel_error=float(np.abs(relative).max()),
+        r2=r_squared(loss, predicted),
+        asd_nats_per_1e6_tokens=asd(frame, predicted) if "D" in frame else None,
+        huber_sum=float(huber(logs, delta)),
+    )
+
+
+def each_point_once(
+    rows: pd.DataFrame, keys: list[str], column: str = "mean_abs_rel_error"
+) -> pd.Series:
+    """Mean of a column over rows of equal keys, each row weighed by its ``points``.
+
+    A hold-out's error is the mean over its points, and splits with several parts (leave-one-out)
+    hold out every point once: so weighed, every point counts once. Rows whose value is missing
+    count in neither sum.
+    """
+    known = rows[rows[column].notna()]
+    total = known[column].astype(float) * known["points"]
+    sums = known.assign(_total=total).groupby(keys)[["_total", "points"]].sum()
+    return (sums["_total"] / sums["points"]).rename(column)

@@ -1,10 +1,10 @@
 """How far a fit can be trusted: run-level bootstrap and prediction intervals.
 
 Checkpoints of one run share their error, so runs are resampled, never points: 95 % intervals from
-points covered 32 to 43 % in simulation (law.md section 4). A dozen runs are few, and the percentile
-interval of G resampled runs is too narrow by t(G - 1)/z x sqrt(G/(G - 1)), as for a mean: both ends
-are moved away from the estimate by that factor (in logs for what is positive), which brings its
-coverage from 85-96 % to 92-98 % (benchmarks/law_coverage.py).
+points covered 32 to 43 % in simulation. A dozen runs are few, and the percentile interval of G
+resampled runs is too narrow by t(G - 1)/z x sqrt(G/(G - 1)), as for a mean: both ends are moved
+away from the estimate by that factor (in logs for what is positive), which brings its coverage from
+85-96 % to 92-98 % (benchmarks/law_coverage.py). :func:`run_level_interval` does it for any number.
 """
 
 from dataclasses import dataclass
@@ -48,16 +48,14 @@ class Bootstrap:
 
         It holds the estimate and stays inside the fences of exponents.
         """
-        factor = small_sample(self.runs, level)
         found = {}
         for name, values in self.constants().items():
-            low, high = percentiles(values, level)
             best = self.fit.constants[name]
             fence = self.fit.form.exponents.get(name)
-            if fence is None or (self.fit.form.bend and name == self.fit.form.bend.t0):
-                low, high = _widen_positive(best, low, high, factor)
-            else:
-                low, high = _widen(best, low, high, factor)
+            scale = self.fit.form.broken and name == self.fit.form.broken.t0
+            logs = fence is None or bool(scale)
+            low, high = run_level_interval(best, values, self.runs, level, logs=logs)
+            if fence is not None and not scale:
                 low, high = max(low, min(fence.low, best)), min(high, max(fence.high, best))
             found[name] = (low, high)
         return found
@@ -91,11 +89,26 @@ class Bootstrap:
         return low, high
 
 
-def percentiles(values: Array, level: float = LEVEL) -> tuple[float, float]:
-    """Two-sided percentile interval of draws [B]."""
+def run_level_interval(
+    best: float, drawn: Array, runs: int, level: float = LEVEL, *, logs: bool = True
+) -> tuple[float, float]:
+    """The run-level interval of any number: the percentiles of its draws, widened for few runs.
+
+    ``best`` is the number at the fit, ``drawn`` [B] at the replicates, ``runs`` how many were
+    resampled. Both ends move away from the estimate by :func:`small_sample`, in logs (``logs``:
+    what is positive) or in the plain unit; the interval holds the estimate. Answers may be
+    infinite (no budget suffices): ends are then draws themselves, and an infinite one stays so.
+    """
+    drawn = np.asarray(drawn, dtype=float)
+    drawn = np.where(np.isnan(drawn), np.inf, drawn)
+    method = "linear" if np.isfinite(drawn).all() else "nearest"
     tail = 50 * (1 - level)
-    low, high = np.percentile(values, [tail, 100 - tail])
-    return float(low), float(high)
+    low, high = (float(x) for x in np.percentile(drawn, [tail, 100 - tail], method=method))
+    if not np.isfinite(best):
+        return min(best, low), max(best, high)
+    factor = small_sample(runs, level)
+    widen = _widen_positive if logs else _widen
+    return widen(best, low, high, factor)
 
 
 def small_sample(runs: int, level: float = LEVEL) -> float:
@@ -124,7 +137,7 @@ def _widen_positive(best: float, low: float, high: float, factor: float) -> tupl
         return _widen(best, low, high, factor)
     if best == 0:
         return 0.0, factor * high
-    log_low, log_high = (np.log(max(x, 1e-300) / best) for x in (low, high))
+    log_low, log_high = (np.log(max(x / best, 1e-300)) for x in (low, high))
     first, last = _widen(0.0, log_low, log_high, factor)
     with np.errstate(over="ignore"):
         return (best * float(np.exp(first)) if low > 0 else 0.0), best * float(np.exp(last))
@@ -152,15 +165,15 @@ def bootstrap(fit: Fit, runs: Array, replicates: int, seed: int) -> Bootstrap:
     if fit.rank < fit.problem.size and len(fit.ends) > 1:
         starts = fit.ends
     starts = starts[np.arange(replicates) % len(starts)]
-    problem = fit.problem.straightened()
+    problem = fit.problem.reshaped()
     # 1e-6 of the objective is far below the replicates' own spread.
     found = minimise(
-        problem, fit.problem.to_straight(starts), delta=fit.delta, signs=fit.signs,
+        problem, fit.problem.to_shape(starts), delta=fit.delta, signs=fit.signs,
         weights=weights, tolerance=1e-6, max_steps=60,
     )  # fmt: skip
     _unstick(problem, found, fit, weights)
     kept = np.isfinite(found.objective)
-    return Bootstrap(fit, fit.problem.from_straight(found.phi[kept]), seed, len(np.unique(runs)))
+    return Bootstrap(fit, fit.problem.from_shape(found.phi[kept]), seed, len(np.unique(runs)))
 
 
 def _unstick(problem: Problem, found: Minimum, fit: Fit, weights: Array) -> None:
