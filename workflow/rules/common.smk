@@ -65,6 +65,7 @@ def settle():
         STANDING.forced |= {
             STAGE_OF.get(rule.name, rule.name) for rule in dag.forcerules
         }
+        STANDING.reasons |= {str(path): "asked for" for path in dag.forcefiles}
         dag.forcefiles.update(STANDING.reasons)
 
 
