@@ -82,7 +82,7 @@ def planned(study: Study, folder: Path, out: Path) -> str:
     from p2law.report import plan
 
     methods = study.settings.methods
-    masked = {name for name, m in methods.items() if m.prune["prune"] == "weights"}
+    masked = {name for name, m in methods.items() if m.MASKED}
     laws = Laws.read(folder, study.stage_manifest("tables").parent / "losses.parquet")
     variants = variants_of(laws.table, masked)
     hardware, per_hour = study.settings.hardware, Costs(study).rate * 3600

@@ -165,10 +165,10 @@ class Costs:
         return self._cost("prune", len(methods) * len(models), tokens, flops, memory, disk)
 
     def prune_flops(self, model: str, method: str) -> float:
-        """FLOPs of one prune job: every rate runs the calibration windows forward."""
-        settings = self.study.settings
-        rates = len(settings.methods[method].rates)
-        return self.model_flops(model) * settings.corpus.calibration_windows * self.rows * rates
+        """FLOPs of one prune job: its passes over the calibration windows, for all its rates."""
+        settings, layers = self.study.settings, self.study.models[model].config["num_hidden_layers"]
+        tokens = settings.corpus.calibration_windows * self.rows
+        return self.model_flops(model) * tokens * settings.methods[method].passes(layers)
 
     def _posttrain(self) -> Cost:
         runs = list(self.study.runs.values())
@@ -249,9 +249,7 @@ class Costs:
         its and the softened logits, eight tensors of them.
         """
         section, weights = self.study.settings.posttrain, self.weight_bytes(model)
-        masked = any(
-            method.prune["prune"] == "weights" for method in self.study.settings.methods.values()
-        )
+        masked = any(method.MASKED for method in self.study.settings.methods.values())
         beside = weights * (masked + ("cosine" in section.schedules))
         if section.distil is not None:
             vocabulary = self.study.models[model].config["vocab_size"]

@@ -4,18 +4,16 @@
 :class:`~p2law.errors.UserError` that lists every fault by key, value and what is allowed.
 """
 
-import difflib
 import math
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from p2law.errors import UserError
+from p2law.settings.section import Count, Name, Real, Section, Share, faults, number
 from p2law.study.inputs import Corpus, Family
 from p2law.study.methods import Method
-from p2law.study.section import Count, Name, Real, Section, Share, number
 
 RESERVED = {
     "base": "evaluated/<model>/base holds the unpruned model's loss",
@@ -270,31 +268,4 @@ def read(config: Mapping[str, Any], origin: str) -> Settings:
     try:
         return Settings.model_validate(dict(config))
     except ValidationError as error:
-        faults = [_fault(item) for item in error.errors()]
-        raise UserError(f"{origin}: " + "; ".join(faults)) from None
-
-
-def _fault(item: Mapping[str, Any]) -> str:
-    """One fault as ``key = value: what is allowed``."""
-    path = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        return f"{path}: unknown key{_nearest(item['loc'])}"
-    if item["type"] == "missing":
-        return f"{path}: missing"
-    message = re.sub(r"^(Value error, |Input )", "", item["msg"])
-    shown = repr(item["input"])
-    if len(shown) > 80:
-        return f"{path}: {message}"
-    return f"{path} = {shown}: {message}"
-
-
-def _nearest(loc: tuple) -> str:
-    """'; did you mean X' for a misspelt key, from all keys the schema knows."""
-    known = {name for section in _sections(Section) for name in section.model_fields}
-    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _sections(cls: type[Section]) -> list[type[Section]]:
-    """All sections of the schema, subclasses of subclasses included."""
-    return [s for c in cls.__subclasses__() for s in [c, *_sections(c)]]
+        raise UserError(f"{origin}: {faults(error, Settings, config)}") from None

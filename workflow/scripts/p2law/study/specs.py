@@ -61,7 +61,7 @@ class Specs:
         """Of one pruned checkpoint."""
         spec = {
             "rate": float(variant.asked),
-            "prune": self.settings.methods[variant.method].prune,
+            "prune": self.settings.methods[variant.method].settings(),
             "calibration": {"windows": self.settings.corpus.calibration_windows},
             "seed": self.settings.seed,
         }

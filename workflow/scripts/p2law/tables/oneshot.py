@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from p2law.pruning.names import described
 from p2law.results.manifest import read_manifest, verify_files
 from p2law.study.grid import Model, Study, Variant
 from p2law.study.specs import BASE, Specs
@@ -92,14 +91,14 @@ def _variants(study: Study, model: Model, method: str) -> Iterator[dict[str, Any
 
 
 def _identity(study: Study, model: Model, variant: Variant) -> dict[str, Any]:
-    prune = study.settings.methods[variant.method].prune
+    method = study.settings.methods[variant.method]
     return {
         "study": study.name,
         "family": model.family,
         "model": model.name,
         "method": variant.method,
-        "prune": prune["prune"],
-        "settings": described(prune),
+        "prune": method.prune,
+        "settings": method.described(),
         "rate_asked": float(variant.asked),
         "variant": variant.name,
     }
