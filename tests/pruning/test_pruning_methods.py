@@ -193,7 +193,11 @@ def test_settings_come_whole_and_in_a_fixed_order():
         ({"prune": "depth", "rates": [0.1234567]}, ["0.1234567 has more than six", "0.123457"]),
         ({"prune": "depth", "rates": []}, ["methods.m.rates = []"]),
         ({"prune": "depth", "rates": [float("nan")]}, ["methods.m.rates.0 = nan", "between 0 and"]),
-        ({"prune": "depth"}, ["methods.m", "rates: missing"]),
+        ({"prune": "depth"}, ["methods.m.rates: missing"]),
+        ({"prune": ["depth"]}, ["methods.m.prune = ['depth']: must be one of depth"]),
+        ({"prune": "weights", "rates": [0.5]}, ["m.rates = [0.5]: fixed at 0.5", "leave out"]),
+        ({"prune": "weights", "pattern": "{x}"}, ["pattern = '{x}'", "n < m"]),
+        ({"prune": "{x}"}, ["prune = '{x}': must be one of"]),
         (
             {"prune": "depth", "rates": [0.15], "x": 1, "guard_last": -1},
             ["m.x: unknown", "d_last = "],

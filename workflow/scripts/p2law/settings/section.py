@@ -5,6 +5,7 @@ told (the JSON schema), and what a fault reads like.
 """
 
 import difflib
+import inspect
 import re
 import typing
 from collections.abc import Iterable, Mapping
@@ -116,64 +117,86 @@ class Tagged:
             if not isinstance(value, Mapping):
                 return otherwise(value)
             if self.key not in value:
-                raise _line("missing", self.key, value)
-            if (tag := value[self.key]) not in kinds:
-                raise _line(PydanticCustomError("name", allowed(tag, kinds)), self.key, tag)
+                raise fault_at(self.key, None, value)
+            tag = value[self.key]
+            if not isinstance(tag, str) or tag not in kinds:
+                raise fault_at(self.key, allowed(tag, kinds), tag)
             return kinds[tag].model_validate(value)
 
         union = core_schema.tagged_union_schema(choices, discriminator=self.key)
         return core_schema.no_info_wrap_validator_function(read, union)
 
 
-def _line(kind: str | PydanticCustomError, key: str, value: Any) -> ValidationError:
-    return ValidationError.from_exception_data(
-        "section", [{"type": kind, "loc": (key,), "input": value}]
-    )
+def fault_at(key: str, what: str | None, value: Any) -> ValidationError:
+    """The fault of one key of a section, for its validators to raise; ``what`` None: missing."""
+    # Braces would be read as the fields of a template.
+    text = what and what.replace("{", "{{").replace("}", "}}")
+    kind = PydanticCustomError("fault", text) if text else "missing"
+    line = {"type": kind, "loc": (key,), "input": value}
+    return ValidationError.from_exception_data("section", [line])
 
 
 def faults(error: ValidationError, section: type[Section], value: Any) -> str:
     """Every fault of ``value``, read as a ``section``, as ``key = value: what is allowed``."""
-    return "; ".join(_fault(item, section, value) for item in error.errors())
+    found = [(_path(item, value), item) for item in error.errors()]
+    told = []
+    for path, item in found:
+        # Of a union's branches only the one that the value came into speaks.
+        if not any(len(other) > len(path) and other[: len(path)] == path for other, _ in found):
+            told.append(_fault(path, item, section, value))
+    return "; ".join(told)
 
 
-def _fault(item: Mapping[str, Any], section: type[Section], value: Any) -> str:
-    path = ".".join(str(part) for part in item["loc"])
+def _path(item: Mapping[str, Any], value: Any) -> tuple:
+    """The keys that lead to a fault; pydantic also names the branches of unions on the way."""
+    path: list[Any] = []
+    for part in item["loc"]:
+        listed = isinstance(value, list) and isinstance(part, int)
+        if listed or (isinstance(value, Mapping) and part in value):
+            value = value[part]
+        elif item["type"] != "missing" or part != item["loc"][-1]:
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _fault(path: tuple, item: Mapping[str, Any], section: type[Section], value: Any) -> str:
+    where = ".".join(str(part) for part in path)
     if item["type"] == "extra_forbidden":
-        found = _section_at(section, value, item["loc"][:-1])
-        keys = found.model_fields if found else ()
-        return f"{path}: unknown key; {allowed(item['loc'][-1], keys)}"
+        at = _section_at(section, value, path[:-1])
+        return f"{where}: unknown key" + (f"; {allowed(path[-1], at.model_fields)}" if at else "")
     if item["type"] == "missing":
-        return f"{path}: missing"
+        return f"{where}: missing"
     message = re.sub(r"^(Value error, |Input )", "", item["msg"])
     shown = repr(item["input"])
     if not path:
         return message
-    return f"{path}: {message}" if len(shown) > 80 else f"{path} = {shown}: {message}"
+    return f"{where}: {message}" if len(shown) > 80 else f"{where} = {shown}: {message}"
 
 
-def _section_at(section: type[Section], value: Any, loc: tuple) -> type[Section] | None:
+def _section_at(section: type[Section], value: Any, path: tuple) -> type[Section] | None:
     """The section that a path of keys leads to in a value."""
     at: Any = section
-    for part in loc:
-        if isinstance(at, type) and issubclass(at, Section):
-            field = at.model_fields[part]
-            at = typing.Annotated[field.annotation, *field.metadata, "field"]
-        elif typing.get_origin(at) is dict:
-            at = typing.get_args(at)[1]
-        value = value[part]
+    for key in path:
+        value = value[key]
+        if inspect.isclass(at) and issubclass(at, Section):
+            field = at.model_fields[key]
+            at = Annotated[field.annotation, *field.metadata, ""]
+        else:
+            at = (typing.get_args(at) or (None,))[-1]  # what a dict or list holds
         at = _chosen(at, value)
-    return at if isinstance(at, type) and issubclass(at, Section) else None
+    return at if inspect.isclass(at) and issubclass(at, Section) else None
 
 
 def _chosen(annotation: Any, value: Any) -> Any:
-    """What an annotation makes of a value: a section, or a dict of them."""
+    """What an annotation makes of a value: a section, or a dict or list of them."""
     parts = typing.get_args(annotation)
     if typing.get_origin(annotation) is Annotated:
         for mark in parts[1:]:
             if isinstance(mark, Tagged):
-                return mark.kinds(parts[0]).get(value[mark.key])
+                return mark.kinds(parts[0]).get(str(value[mark.key]))
         return _chosen(parts[0], value)
     if typing.get_origin(annotation) in (typing.Union, UnionType):
-        sections = (part for part in parts if isinstance(part, type) and issubclass(part, Section))
-        return next(sections, None)
+        chosen = (_chosen(part, value) for part in parts)
+        return next((c for c in chosen if inspect.isclass(c) and issubclass(c, Section)), None)
     return annotation

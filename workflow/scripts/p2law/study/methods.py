@@ -6,17 +6,19 @@ from pydantic import AfterValidator
 
 from p2law.pruning.methods import TAGGED
 from p2law.pruning.methods.method import Method as Pruning
+from p2law.settings.section import fault_at
 
 
 def _with_rates(method: Pruning) -> Pruning:
     """The method with its rates: those asked for, or the one that its settings fix."""
     fixed = method.fixed_rate()
     if fixed is None and not method.rates:
-        raise ValueError("rates: missing")
+        raise fault_at("rates", None, method.settings())
     if fixed is None:
         return method
     if method.rates:
-        raise ValueError(f"rates: {method.described()} fixes it at {fixed:g}; leave out")
+        why = f"fixed at {fixed:g} by these settings ({method.described()}); leave out"
+        raise fault_at("rates", why, method.rates)
     return method.model_copy(update={"rates": [fixed]})
 
 

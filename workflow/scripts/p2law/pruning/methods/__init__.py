@@ -39,5 +39,5 @@ def read(settings: Mapping[str, Any], where: str = "prune") -> Method:
     try:
         return _READER.validate_python(dict(settings))
     except ValidationError as error:
-        kind = KINDS.get(settings.get("prune", ""), Method)
+        kind = KINDS.get(str(settings.get("prune")), Method)
         raise UserError(f"{where}: {faults(error, kind, settings)}") from None
