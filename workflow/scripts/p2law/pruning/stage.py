@@ -43,7 +43,8 @@ class Stage:
         stale = {n: v for n, v in self.spec["variants"].items() if not self._is_whole(n, v)}
         if stale:
             manifest.verify_files(self.base)
-            solved = {n: self._solve(v) for n, v in stale.items()}
+            config = self.blocks.config
+            solved = {n: self.method.solve(config, v["rate"]) for n, v in stale.items()}
             with products.fast():
                 for name, variant in stale.items():
                     self._make(name, variant, solved[name])
@@ -63,8 +64,10 @@ class Stage:
         return Blocks(self.base.parent, self.device)
 
     @cached_property
-    def source(self) -> Source:
-        """The base on its calibration windows."""
+    def source(self) -> Source | None:
+        """The base on its calibration windows, where the method needs text."""
+        if not self.method.needs().text:
+            return None
         asked = self.spec["calibration"]
         vocabulary = self.blocks.config["vocab_size"]
         windows = read_windows(self.corpus.parent, asked["windows"], self.spec["seed"], vocabulary)
@@ -72,23 +75,9 @@ class Stage:
         return Source(self.blocks, windows, self.out, asked.get("memory_gib", DEFAULT_GIB))
 
     @cached_property
-    def needed(self) -> Source | None:
-        """The source, where the method needs text."""
-        return self.source if self.method.needs().text else None
-
-    @cached_property
     def measured(self) -> Any:
         """What the method measures on the unpruned model, once for all rates."""
-        return self.method.measure(self.needed)
-
-    def _solve(self, variant: Mapping[str, Any]) -> Json:
-        solved = self.method.solve(self.blocks.config, variant["rate"])
-        if "layers" in variant and variant["layers"] != solved["removed"].get("layers", 0):
-            raise UserError(
-                f"rate {variant['rate']}: the spec removes {variant['layers']} layers, the"
-                f" checkpoint's shape gives {solved['removed'].get('layers', 0)}"
-            )
-        return solved
+        return self.method.measure(self.source)
 
     def _is_whole(self, name: str, variant: Mapping[str, Any]) -> bool:
         path = self.out / name / manifest.NAME
@@ -125,15 +114,12 @@ class Stage:
 
     def _prune(self, folder: Path, solved: Json) -> tuple[list[str], Json]:
         """Build one variant in ``folder``; file names, and what was removed and measured."""
-        blocks = self.blocks
+        blocks, source = self.blocks, self.source if solved["removed"] else None
         if solved["removed"]:
-            asked = (blocks, self.needed, self.measured, folder, solved)
-            variant, details = self.method.apply(*asked)
-            text = self.needed
+            variant, details = self.method.apply(blocks, source, self.measured, folder, solved)
         else:
-            variant, details = Variant(blocks, folder, blocks.config, range(len(blocks))), {}
-            variant.write()
-            text = None
+            everything = range(len(blocks))
+            variant, details = Variant(blocks, folder, blocks.config, everything).write(), {}
         files = variant.close() + details.pop("mask_files", [])
         before = counts.parameters(blocks.config)
         after = variant.writer.parameters - details.get("zeros", 0)
@@ -143,7 +129,7 @@ class Stage:
             "N": after,
             "N0_nonembedding": before["nonembedding"],
             "N_nonembedding": after - counts.parameters(variant.config)["embedding"],
-            "calibration_sha256": text.calibration.sha256 if text else None,
+            "calibration_sha256": source.calibration.sha256 if source else None,
             **details,
         }
 
