@@ -6,6 +6,7 @@ import torch
 
 from p2law.errors import UserError
 from p2law.pruning import compensate, masks
+from p2law.pruning import layer as layer_of
 from p2law.pruning.curvature import Curvature
 from p2law.pruning.masks import Rule
 from p2law.pruning.statistics import Statistics
@@ -117,6 +118,21 @@ def test_conjugate_gradients_reach_the_exact_loss(layer, pattern):
     swept, _ = compensate.sparsegpt(W, curvature, kept, rule(pattern))
     fewer = compensate.mrp_cg(W, curvature, kept, start=swept, most=2)
     assert curvature.loss(fewer - W).sum() <= curvature.loss(swept - W).sum()
+
+
+@pytest.mark.parametrize("mask", ["wanda", "obs", "sparsegpt"])
+def test_conjugate_gradients_never_end_above_sparsegpt(layer, mask, monkeypatch):
+    """Whosever the mask, they start from SparseGPT's answer for it: one step is enough to see."""
+    _, W, statistics, curvature = layer
+    real = compensate.mrp_cg
+    monkeypatch.setattr(compensate, "mrp_cg", lambda *a, start: real(*a, start=start, most=1))
+    losses = []
+    for weights in ("sparsegpt", "mrp-cg"):
+        settings = {"mask": mask, "weights": weights, "refine": "none"}
+        problem = layer_of.Problem(W, statistics, curvature, rule())
+        V, _ = layer_of.prune_layer(problem, settings)
+        losses.append(curvature.loss(V - W))
+    assert (losses[1] < losses[0]).all()
 
 
 @pytest.mark.parametrize("pattern", [None, (2, 4)])
@@ -247,6 +263,63 @@ def test_dead_inputs_do_not_break_the_factor(layer):
     curvature = Curvature(statistics.hessian(), 0.01, "layer")
     assert curvature.dead.nonzero().tolist() == [[7]]
     assert torch.isfinite(curvature.upper).all()
+
+
+def test_damping_is_a_share_of_the_live_inputs_mean():
+    """Dead inputs do not set the scale: with H_jj = 1 there, damping was 1.28 times the mean here
+    and the exact optimum's error .034."""
+    width, g = 256, torch.Generator().manual_seed(0)
+    mix = torch.randn(width, width, generator=g, dtype=torch.float64) * 0.02 / width**0.5
+    X = torch.randn(2048, width, generator=g, dtype=torch.float64) @ mix
+    X[:, torch.randperm(width, generator=g)[:26]] = 0
+    W = torch.randn(128, width, generator=g, dtype=torch.float64)
+    inputs = Statistics(width, True, "cpu", torch.float64)
+    inputs.add(X)
+    curvature = Curvature(inputs.hessian(), 0.01, "layer")
+    assert curvature.dead.sum() == 26
+    live = (2 / 2048 * X.square().sum(0))[~curvature.dead].mean()
+    assert curvature.added == pytest.approx(0.01 * float(live), rel=1e-12)
+    expected = 1.01 * live.expand(26)
+    torch.testing.assert_close(curvature.H.diagonal()[curvature.dead], expected)
+    kept = masks.select(masks.wanda(W, inputs), rule(rows=(128,)))
+    V = compensate.mrp(W, curvature, kept)
+    error = ((V - W) @ X.T).square().sum() / (W @ X.T).square().sum()
+    assert 0.02 < error < 0.025
+    larger = Curvature(1e6 * inputs.hessian(), 0.01, "layer")
+    scaled = compensate.mrp(W, larger, kept)
+    torch.testing.assert_close(scaled, V, rtol=1e-8, atol=1e-10)  # no scale of X moves the answer
+
+
+def test_all_inputs_dead_is_no_error():
+    curvature = Curvature(torch.zeros(5, 5), 0.01, "layer")
+    torch.testing.assert_close(curvature.H, 1.01 * torch.eye(5))
+    assert curvature.dead.all()
+
+
+@pytest.mark.parametrize("mask", [*masks.SCORED, "sparsegpt", "group"])
+@pytest.mark.parametrize("weights", list(layer_of.WEIGHTS))
+def test_weights_of_dead_inputs_go_first_or_stay_as_they_were(layer, mask, weights):
+    X, W, *_ = layer
+    X = X.clone()
+    X[:, [4, 5, 6, 30]] = 0  # three of one group of four: 2:4 must keep one of them
+    inputs = Statistics(IN, True, "cpu", torch.float64)
+    inputs.add(X)
+    curvature = Curvature(inputs.hessian(), 0.01, "layer")
+    settings = {"mask": mask, "weights": weights, "refine": "none"}
+    problem = layer_of.Problem(W, inputs, curvature, rule((2, 4)))
+    V, kept = layer_of.prune_layer(problem, settings)
+    assert torch.equal(V != 0, kept)
+    dead = curvature.dead.expand_as(W)
+    assert torch.equal(V[kept & dead], W[kept & dead])
+    assert (kept[:, 4:8].sum(1) == 2).all()
+    assert kept[:, 7].all()
+    assert not kept[:, 30].any()
+    few = layer_of.Problem(W, inputs, curvature, rule(share=4 / IN))
+    if mask not in ("group", "sparsegpt"):
+        assert torch.equal(layer_of.prune_layer(few, settings)[1], ~dead)
+    lost = layer_of.relative_errors(problem, V)[0][0]
+    expected = ((V - W) @ X.T).square().sum() / (W @ X.T).square().sum()
+    assert lost == pytest.approx(float(expected), rel=1e-8)
 
 
 def test_damping_grows_is_logged_and_then_gives_up(caplog):

@@ -21,7 +21,9 @@ class Architecture:
 
     ``block`` maps the names within one block to axes; ``optional`` maps further ones to the config
     flag that switches them on. ``inputs`` groups the block's prunable linear layers by the input
-    they share. ``defaults`` are the config class's values where a config leaves a key out.
+    they share. ``fed_by`` maps a layer that transformers never calls (it multiplies by its weight)
+    to the layer whose first outputs are its input. ``defaults`` are the config class's values where
+    a config leaves a key out.
     """
 
     model_type: str
@@ -31,6 +33,7 @@ class Architecture:
     final_norm: str
     block: Mapping[str, Axes]
     inputs: tuple[tuple[str, ...], ...]
+    fed_by: Mapping[str, str] = field(default_factory=dict)
     optional: Mapping[str, tuple[Axes, str]] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     structured: bool = True
@@ -79,6 +82,11 @@ class Architecture:
     def linear_weights(self) -> list[str]:
         """Names within a block of the weights that one-shot weight pruning may zero."""
         return [f"{name}.weight" for group in self.inputs for name in group]
+
+    def divisible(self, config: Mapping[str, Any], m: int) -> tuple[tuple[str, ...], ...]:
+        """Of ``inputs`` the groups of layers whose inputs fall into whole groups of ``m``."""
+        sizes, block = self.sizes(config), self.block_tensors(config)
+        return tuple(g for g in self.inputs if sizes[block[f"{g[0]}.weight"][1]] % m == 0)
 
 
 def _mamba_sizes(config: Mapping[str, Any]) -> dict[str, int]:
@@ -206,6 +214,7 @@ ARCHITECTURES = {
                 "mixer.out_proj.weight": ("hidden", "inner"),
             },
             inputs=(("mixer.in_proj",), ("mixer.x_proj",), ("mixer.dt_proj",), ("mixer.out_proj",)),
+            fed_by={"mixer.dt_proj": "mixer.x_proj"},
             optional={
                 "mixer.conv1d.bias": (("inner",), "use_conv_bias"),
                 "mixer.in_proj.bias": (("inner2",), "use_bias"),

@@ -76,6 +76,7 @@ def save(model: torch.nn.Module, folder: Path, shard: str = "5GB") -> list[str]:
         model.config.use_cache = asked
     names = files.checkpoint_files(folder)
     for name in names:
+        files.follow_umask(folder / name)
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
     return names

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from p2law.checkpoints.files import follow_umask
 from p2law.corpus.packed import Packed
 from p2law.errors import UserError
 from p2law.evaluation import cache, heldout
@@ -49,6 +50,7 @@ def evaluate(
         print(f"{name}: {results[name]['loss']:.5f} nats per token", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     save_file(sums, out / ROWS)
+    follow_umask(out / ROWS)
     manifest.write_manifest(
         out,
         stage="evaluate",

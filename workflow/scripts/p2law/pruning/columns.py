@@ -26,7 +26,7 @@ from p2law.pruning import compensate
 from p2law.pruning.calibration import Source
 from p2law.pruning.curvature import Curvature, one_thread
 from p2law.pruning.statistics import Collector, Statistics
-from p2law.pruning.store import DTYPES
+from p2law.pruning.store import stored_as
 from p2law.pruning.variant import Index
 from p2law.pruning.width import DOWN, OUT
 
@@ -63,19 +63,20 @@ def made_up(
         names = tuple((LAYERS[axis],) for axis in LAYERS if axis in index)
         with blocks.block(i) as block:
             _narrow(block, axes, outside)
-            with Collector(block, names, gram=settings.weights != "keep") as collector:
+            gram, where = settings.weights != "keep", blocks.prefix(i)
+            with Collector(block, names, gram, where=where) as collector:
                 source.through(block, i, states, None)
             changed = {}
             for axis, name in LAYERS.items():
                 if axis in index:
-                    layer = Layer(block.get_submodule(name), f"{blocks.prefix(i)}{name}")
+                    layer = Layer(block.get_submodule(name), where + name)
                     made = layer.made_up(collector.of.pop(name), index[axis], settings, errors)
                     changed |= {f"{name}.{kind}": tensor for kind, tensor in made.items()}
             _narrow(block, axes, {k: v for k, v in index.items() if k not in outside})
             for name, tensor in changed.items():
                 # What follows sees the weights as they will be stored.
-                stored = DTYPES[blocks.reader.dtypes[blocks.prefix(i) + name]]
-                block.get_parameter(name).data = tensor.to(stored).float()
+                stored = stored_as(tensor, blocks.reader.dtypes[where + name], where + name)
+                block.get_parameter(name).data = stored.float()
             source.through(block, i, states, states)
         yield changed
 

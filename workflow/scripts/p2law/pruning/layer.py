@@ -1,7 +1,7 @@
 """One linear layer (or several that share an input): its mask, then its weights."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -44,7 +44,8 @@ def _mrp(p: Problem, kept: torch.Tensor, _: Swept) -> torch.Tensor:
 
 
 def _mrp_cg(p: Problem, kept: torch.Tensor, swept: Swept) -> torch.Tensor:
-    return compensate.mrp_cg(p.W, p.curvature, kept, start=swept)
+    """Started from SparseGPT's answer, whosever the mask: never above it, and nearer the end."""
+    return compensate.mrp_cg(p.W, p.curvature, kept, start=_sparsegpt(p, kept, swept))
 
 
 WEIGHTS: dict[str, Callable[[Problem, torch.Tensor, Swept], torch.Tensor]] = {
@@ -71,7 +72,19 @@ def make_rule(settings: Mapping[str, Any], share: float, rows: tuple[int, ...]) 
 
 
 def prune_layer(p: Problem, settings: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """New weights and mask, both ``[out, in]``; removed weights are exactly zero."""
+    """New weights and mask, both ``[out, in]``; removed weights are exactly zero.
+
+    The weights of a dead input do nothing on the windows: they are the first to go, and those
+    that stay stay as they were.
+    """
+    if p.curvature is None or not (dead := p.curvature.dead).any():
+        return _prune_live(p, settings)
+    V, kept = _prune_live(replace(p, W=p.W.masked_fill(dead, 0)), settings)
+    return torch.where(dead, p.W * kept, V), kept
+
+
+def _prune_live(p: Problem, settings: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`prune_layer` of a problem whose dead inputs have no weights."""
     swept: Swept = None
     if settings["mask"] == "sparsegpt":
         swept, kept = compensate.sparsegpt(p.W, p.curvature, None, p.rule)
@@ -88,11 +101,12 @@ def prune_layer(p: Problem, settings: Mapping[str, Any]) -> tuple[torch.Tensor, 
 def relative_errors(p: Problem, *versions: torch.Tensor) -> list[list[float]]:
     """||(V - W) X||^2 / ||W X||^2 of each stacked layer, for each V; without the damping."""
     assert p.curvature is not None
-    shift = p.curvature.added / 2
+    curvature = p.curvature
 
     def losses(change: torch.Tensor) -> list[float]:
-        damping = shift * change.square().sum(dim=1, dtype=torch.float64)
-        plain = p.curvature.loss(change) - damping
+        change = change.masked_fill(curvature.dead, 0)
+        damping = curvature.added / 2 * change.square().sum(dim=1, dtype=torch.float64)
+        plain = curvature.loss(change) - damping
         return [float(part.sum().clamp_min(0)) for part in plain.split(p.rule.rows)]
 
     whole = losses(p.W)

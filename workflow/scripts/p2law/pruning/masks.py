@@ -1,4 +1,4 @@
-"""Masks: which weights of a linear layer stay (pruning.md section 1).
+"""Masks: which weights of a linear layer stay.
 
 A mask is bool ``[out, in]``, True = kept. Scoring masks give every weight a score and keep the
 highest; counts are exact, and of equal scores the earlier is pruned. ``rows`` are the heights of

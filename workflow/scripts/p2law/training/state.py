@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from p2law.canonical import sha256_file, write_json
+from p2law.checkpoints.files import follow_umask
 from p2law.errors import UserError
 from p2law.results.manifest import read_manifest
 
@@ -57,6 +58,7 @@ def write(
     try:
         partial.mkdir(parents=True, exist_ok=True)
         save_file(dict(tensors), partial / TENSORS)
+        follow_umask(partial / TENSORS)
         _sync(partial / TENSORS)
         record = {"identity": dict(identity), "leg": leg.name, "step": step, **extra}
         record["files"] = {TENSORS: sha256_file(partial / TENSORS)}

@@ -130,33 +130,38 @@ class Weights(Method):
         return ", ".join([main, *self.changed("scope", "layer_rates", "refine", "damp")])
 
     def shape(self, config: Config, rate: float, before: shapes.Counts) -> dict[str, Any]:
-        share = self._share(config, rate, before)
-        zeros = round(share * before["linear"])
-        removed = {"zeros": zeros, "share_of_linear": share}
+        stay = self._left_dense(config)
+        arch = architecture_of(config)
+        sizes, block = arch.sizes(config), arch.block_tensors(config)
+        dense = sum(sizes[block[name][0]] * sizes[block[name][1]] for name in stay)
+        linear = before["linear"] - before["layers"] * dense
+        fixed = self.fixed_rate() is not None
+        share = rate if fixed else rate * before["total"] / linear
+        if share > MOST and not fixed:
+            most = MOST * linear / before["total"]
+            raise UserError(
+                f"rate {rate}: the linear layers hold {linear} of {before['total']} parameters, so"
+                f" at most {most:.3f} can become zeros"
+            )
+        zeros = round(share * linear)
+        removed = {"left_dense": stay} if stay else {}
+        removed |= {"zeros": zeros, "share_of_linear": share}
         N = before["total"] - zeros
         return shapes.answer(before, N, config, removed, before["embedding"])
 
-    def _share(self, config: Config, rate: float, before: shapes.Counts) -> float:
-        """What the linear layers lose, of their own weights."""
-        pattern = shapes.pattern_of(self.pattern)
-        if pattern is None:
-            share = rate * before["total"] / before["linear"]
-            if share > MOST:
-                most = MOST * before["linear"] / before["total"]
-                raise UserError(
-                    f"rate {rate}: the linear layers hold {before['linear']} of {before['total']}"
-                    f" parameters, so at most {most:.3f} can become zeros"
-                )
-            return share
-        arch, m = architecture_of(config), pattern[1]
-        sizes, block = arch.sizes(config), arch.block_tensors(config)
-        for name in arch.linear_weights():
-            if sizes[block[name][1]] % m:
-                raise UserError(
-                    f"pattern {self.pattern}: {name} has {sizes[block[name][1]]} inputs, not a"
-                    f" multiple of {m}"
-                )
-        return rate
+    def _left_dense(self, config: Config) -> list[str]:
+        """Layers that the pattern does not divide: they stay dense, and the answer says which."""
+        pattern, arch = shapes.pattern_of(self.pattern), architecture_of(config)
+        m = pattern[1] if pattern else 1
+        fit = {f"{name}.weight" for group in arch.divisible(config, m) for name in group}
+        stay = [name for name in arch.linear_weights() if name not in fit]
+        if not fit:
+            inputs = arch.sizes(config)[arch.block_tensors(config)[stay[0]][1]]
+            raise UserError(
+                f"pattern {self.pattern}: {stay[0]} has {inputs} inputs, not a multiple of {m}, and"
+                " no other layer fits either"
+            )
+        return stay
 
     def apply(
         self,
