@@ -47,6 +47,4 @@ localrules:
 rule all:
     default_target: True
     input:
-        f"{STUDY.root}/report.html",
-        STUDY.stage_manifest("figures"),
-        STUDY.stage_manifest("summary"),
+        targets("report", "figures", "summary"),

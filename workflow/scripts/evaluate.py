@@ -30,6 +30,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cpu", help="what to compute on (cpu)"
+    )
+    parser.add_argument(
         "--downstream", action="store_true", help="tasks by lm-eval instead of the held-out loss"
     )
     args = parser.parse_args()
@@ -39,7 +42,7 @@ def main() -> None:
 
     machine.settle()
     stage = downstream.score if args.downstream else evaluate.evaluate
-    stage(args.spec, args.corpus, dict(args.checkpoint), args.out)
+    stage(args.spec, args.corpus, dict(args.checkpoint), args.out, args.device)
 
 
 if __name__ == "__main__":

@@ -18,15 +18,14 @@ def main() -> None:
     parser.add_argument("--base", required=True, type=Path, help="the base model's manifest.json")
     parser.add_argument("--corpus", required=True, type=Path, help="the corpus's manifest.json")
     parser.add_argument("--out", required=True, type=Path, help="folder of the method's variants")
-    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cpu", help="what to compute on (cpu)"
+    )
     args = parser.parse_args()
-
-    import torch
 
     from p2law.pruning.stage import Stage
 
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    Stage(args.spec, args.base, args.corpus, args.out, device).run()
+    Stage(args.spec, args.base, args.corpus, args.out, args.device).run()
 
 
 if __name__ == "__main__":

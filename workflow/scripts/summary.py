@@ -17,14 +17,14 @@ from p2law.report.html import page, table
 from p2law.results.actuals import Job, by_model, jobs
 from p2law.results.manifest import read_manifest, write_manifest
 from p2law.study.grid import Study
-from p2law.study.specs import BASE
+from p2law.study.stages import BASE, Stages
 
 
-def checks(study: Study, law: dict[str, Any] | None) -> str:
+def checks(stages: Stages, law: dict[str, Any] | None) -> str:
     """What a sound study shows: L0 falls with size, losses fall with D, none below its L0."""
     bases = []
-    for model in study.models.values():
-        path = study.evaluated_manifest(model.name, BASE)
+    for model in stages.study.models.values():
+        path = stages["evaluate"].path(model.name, BASE)
         if path.exists():
             loss = read_manifest(path)["results"]["checkpoints"][BASE]
             bases.append((model.parameters["total"], model.name, loss["loss"], loss["loss_se"]))
@@ -43,18 +43,18 @@ def checks(study: Study, law: dict[str, Any] | None) -> str:
             ["run", "D", "loss", "L0", "below (nats)"],
             [(r["run"], r["D"], r["loss"], r["L0"], r["below"]) for r in law["healed"]],
         )
-    coverage = read_manifest(study.stage_manifest("tables"))["results"]
+    coverage = read_manifest(stages["tables"].path())["results"]
     return page + table("Coverage", list(coverage), [list(coverage.values())])
 
 
-def costs(study: Study) -> str:
+def costs(model: Costs) -> str:
     """Estimated cost by stage."""
     return table(
         "Estimated cost by stage (core- or GPU-hours)",
         ["stage", "jobs", "tokens", "FLOP", "hours", "memory (GB)", "disk (GB)"],
         [
             (c.stage, c.jobs, c.tokens, c.flops, c.hours, c.memory_bytes / 1e9, c.disk_bytes / 1e9)
-            for c in Costs(study).stages()
+            for c in model.total()
         ],
     )
 
@@ -75,17 +75,18 @@ def jobs_csv(done: list[Job]) -> str:
     return text.getvalue()
 
 
-def planned(study: Study, folder: Path, out: Path) -> str:
+def planned(stages: Stages, folder: Path, out: Path) -> str:
     """The plan page; its two tables are written as CSV."""
     from p2law.laws.deciding.plan import Laws
     from p2law.laws.deciding.variants import variants_of
     from p2law.report import plan
 
+    study = stages.study
     methods = study.settings.methods
     masked = {name for name, m in methods.items() if m.MASKED}
-    laws = Laws.read(folder, study.stage_manifest("tables").parent / "losses.parquet")
+    laws = Laws.read(folder, stages["tables"].path().parent / "losses.parquet")
     variants = variants_of(laws.table, masked)
-    hardware, per_hour = study.settings.hardware, Costs(study).rate * 3600
+    hardware, per_hour = study.settings.hardware, Costs(stages).rate * 3600
     answered = plan.answers(laws, variants, per_hour)
     chosen = plan.choices(laws, variants, per_hour)
     write_text(out / "plan.csv", answered.to_csv(index=False))
@@ -109,7 +110,8 @@ def main() -> None:
     from p2law.report.pruning import oneshot
 
     started = time.time()
-    study = Study(arguments.spec["study"], "the study")
+    stages = Stages(Study(arguments.spec["study"], "the study"))
+    model = Costs(stages)
     pages = {"oneshot": ("Pruned models", oneshot(arguments.tables))}
     law, inputs, files = None, {"tables": arguments.tables}, []
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -121,10 +123,10 @@ def main() -> None:
         pages |= {
             "law": ("The laws", laws(law)),
             "holdouts": ("Held-out errors", holdouts(law)),
-            "plan": ("The plan", planned(study, folder, arguments.out)),
+            "plan": ("The plan", planned(stages, folder, arguments.out)),
         }
-    done = list(jobs(study))
-    pages["checks"] = ("Checks and costs", checks(study, law) + costs(study) + spent(done))
+    done = list(jobs(model))
+    pages["checks"] = ("Checks and costs", checks(stages, law) + costs(model) + spent(done))
     write_text(arguments.out / "jobs.csv", jobs_csv(done))
     for name, (title, body) in pages.items():
         write_text(arguments.out / f"{name}.html", page(title, body))

@@ -1,10 +1,14 @@
 """What everyone needs of files: canonical JSON, digests, and writes that are whole or not there."""
 
+import ast
 import hashlib
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+LIBRARY = Path(__file__).parent
 
 
 def canonical(obj: Any) -> str:
@@ -41,3 +45,10 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, obj: Any) -> None:
     """Write an object as readable JSON, atomically (see :func:`write_text`)."""
     write_text(path, json.dumps(obj, indent=1, allow_nan=False) + "\n")
+
+
+@cache
+def code_digest(*rooms: str) -> str:
+    """Digest of the library's rooms by their Python syntax: comments and layout do not count."""
+    sources = [path for room in rooms for path in sorted((LIBRARY / room).rglob("*.py"))]
+    return digest([ast.dump(ast.parse(path.read_text(encoding="utf-8"))) for path in sources])

@@ -28,7 +28,7 @@ from p2law.laws.records import finite, prediction_rows
 from p2law.laws.table import check_table, prepare
 
 POOLED = "all"
-SPEC = {"forms", "objective", "delta", "bootstrap", "seed", "key", "signs", "schedule"}
+SPEC = {"forms", "objective", "delta", "bootstrap", "seed", "key", "signs", "recipe"}
 
 
 LISTS = ("fits", "holdouts", "predictions", "draws", "advice", "skipped")

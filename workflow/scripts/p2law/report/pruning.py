@@ -22,12 +22,12 @@ def oneshot(tables: Path) -> str:
                 f" {first['evaluation_tokens']:,} held-out tokens",
                 [
                     *("method", "what goes", "rate asked", "rate achieved", "loss", "damage"),
-                    *("standard error of the damage", "perplexity", "seconds", "memory (GB)"),
+                    *("standard error of the damage", "perplexity"),
                 ],
                 [
                     [
                         *(row.method, row.settings, row.rate_asked, row.rate, row.Lp, row.damage),
-                        *(row.damage_se, row.perplexity, row.seconds, row.peak_memory_bytes / 1e9),
+                        *(row.damage_se, row.perplexity),
                     ]
                     for row in group.itertuples()
                 ],

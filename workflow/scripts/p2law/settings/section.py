@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     BaseModel,
@@ -57,6 +57,9 @@ class Section(BaseModel):
     """A part of the study file: unknown keys and wrong types are errors, values do not change."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    RETIRED: ClassVar[Mapping[str, str]] = {}
+    """Key that was -> what to write today; ``{name}`` stands for the section's own key."""
 
 
 def allowed(value: Any, names: Iterable[str]) -> str:
@@ -164,6 +167,8 @@ def _fault(path: tuple, item: Mapping[str, Any], section: type[Section], value: 
     where = ".".join(str(part) for part in path)
     if item["type"] == "extra_forbidden":
         at = _section_at(section, value, path[:-1])
+        if at and (today := at.RETIRED.get(path[-1])):
+            return f"{where}: {today.replace('{name}', str(path[-2]))}"
         return f"{where}: unknown key" + (f"; {allowed(path[-1], at.model_fields)}" if at else "")
     if item["type"] == "missing":
         return f"{where}: missing"

@@ -1,11 +1,12 @@
 """What a study starts from: its text, its tokenizers and its base models."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from p2law.checkpoints import gguf
-from p2law.settings.section import Among, Count, Name, Real, Section, Share, Tagged, whole_from
+from p2law.settings.section import Among, Count, Name, Section, Share, Tagged, whole_from
 
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 COMMIT = "the commit, 40 hex digits"
@@ -128,9 +129,10 @@ class PretrainedModel(Section):
         description="Hugging Face config keys of this model, over the family's"
     )
     tokens: Count = Field(description="training tokens")
-    learning_rate: Real | None = Field(
-        None, gt=0, description="peak, in place of pretrain.learning_rate"
-    )
+
+    RETIRED: ClassVar[Mapping[str, str]] = {
+        "learning_rate": "now in pretrain.learning_rate, by model: {{name}: ...}"
+    }
 
 
 class FolderModel(Section):

@@ -26,20 +26,20 @@ SAME = ["family", "model", "variant", "seed", "D"]
 
 def names(table: pd.DataFrame) -> list[str]:
     """The table's schedules in the order in which they come; none where no column says."""
-    return list(dict.fromkeys(table["schedule"])) if "schedule" in table else []
+    return list(dict.fromkeys(table["recipe"])) if "recipe" in table else []
 
 
 def first(table: pd.DataFrame, spec: Mapping[str, Any]) -> pd.DataFrame:
-    """The points that a study's laws rest on: those of ``spec["schedule"]``, where it is given.
+    """The points that a study's laws rest on: those of ``spec["recipe"]``, where it is given.
 
     Raises :class:`UserError` where a table holds several schedules and none is chosen.
     """
-    found, chosen = names(table), spec.get("schedule")
+    found, chosen = names(table), spec.get("recipe")
     if chosen is None and len(found) < 2:
         return table
     if chosen not in found:
         raise UserError(f"law schedule {chosen!r}: the table has {', '.join(found)}; choose one")
-    return table[table["schedule"] == chosen].reset_index(drop=True)
+    return table[table["recipe"] == chosen].reset_index(drop=True)
 
 
 def compare(table: pd.DataFrame, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -61,8 +61,8 @@ def compare(table: pd.DataFrame, spec: Mapping[str, Any]) -> list[dict[str, Any]
             continue
         chosen = first(rows, spec)
         for name in names(rows):
-            mine = rows[rows["schedule"] == name].reset_index(drop=True)
-            record = {"family": family, "method": method, "schedule": name}
+            mine = rows[rows["recipe"] == name].reset_index(drop=True)
+            record = {"family": family, "method": method, "recipe": name}
             records.append(record | _law(mine, chosen, spec) | _tokens(mine) | _gap(mine, chosen))
     return records
 
