@@ -13,7 +13,7 @@ from p2law.architectures import counts
 from p2law.architectures.architecture import ARCHITECTURES
 from p2law.checkpoints import io
 from p2law.errors import UserError
-from p2law.pruning import shapes, store
+from p2law.pruning import methods, store
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.stage import Stage
 from p2law.results import manifest
@@ -81,7 +81,7 @@ def test_a_layer_that_the_pattern_does_not_divide_stays_dense(make_base, corpus,
     for i in range(4):
         name = f"backbone.layers.{i}.mixer.dt_proj.weight"
         assert torch.equal(old[name], state[name])
-    solved = shapes.solve(Blocks(folder).config, {"prune": "weights", "pattern": "2:4"}, 0.5)
+    solved = methods.read({"prune": "weights", "pattern": "2:4"}).solve(Blocks(folder).config, 0.5)
     assert solved["removed"]["left_dense"] == results["left_dense"]
     assert solved["N"] == results["N"]
     assert solved["N0"] - solved["N"] == sum(int((m == 0).sum()) for m in masks.values())

@@ -10,29 +10,33 @@ from safetensors.torch import load_file
 from p2law.checkpoints import io, products
 from p2law.errors import UserError
 from p2law.pruning import (
+    columns,
     compensate,
     depth,
     layer,
     layer_rates,
     masks,
-    names,
     refine,
     width,
 )
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.curvature import Curvature
 from p2law.pruning.masks import Rule
+from p2law.pruning.methods import depth as depths
+from p2law.pruning.methods import weights as chosen
+from p2law.pruning.methods import width as widths
 from p2law.pruning.stage import Stage
 from p2law.pruning.statistics import Statistics
 from p2law.results import manifest
 
 
 def test_names_are_the_registries():
-    assert tuple(names.MASKS) == layer.MASKS
-    assert tuple(names.WEIGHTS) == tuple(layer.WEIGHTS)
-    assert tuple(names.LAYER_RATES) == tuple(layer_rates.LAYER_RATES)
-    assert tuple(names.DEPTH_CRITERIA) == tuple(depth.CRITERIA)
-    assert tuple(names.WIDTH_CRITERIA) == tuple(width.CRITERIA)
+    assert tuple(chosen.MASKS) == layer.MASKS
+    assert tuple(chosen.WEIGHTS) == tuple(layer.WEIGHTS)
+    assert tuple(chosen.LAYER_RATES) == tuple(layer_rates.LAYER_RATES)
+    assert tuple(depths.CRITERIA) == tuple(depth.CRITERIA)
+    assert tuple(widths.CRITERIA) == tuple(width.CRITERIA)
+    assert tuple(widths.WEIGHTS) == ("keep", *columns.SOLVERS)
 
 
 def pruned(spec, base, corpus, folder, rate=0.5, **settings):
@@ -42,7 +46,7 @@ def pruned(spec, base, corpus, folder, rate=0.5, **settings):
     return record["results"], io.load_masks(folder / str(rate)), folder / str(rate)
 
 
-@pytest.mark.parametrize(("mask", "weights"), list(itertools.product(names.MASKS, names.WEIGHTS)))
+@pytest.mark.parametrize(("mask", "weights"), list(itertools.product(chosen.MASKS, chosen.WEIGHTS)))
 def test_every_mask_with_every_compensation(mask, weights, make_base, corpus, spec, tmp_path):
     results, kept, folder = pruned(
         spec, make_base(), corpus, tmp_path, mask=mask, weights=weights, pattern="2:4"
@@ -57,7 +61,7 @@ def test_every_mask_with_every_compensation(mask, weights, make_base, corpus, sp
     assert torch.isfinite(io.load(folder)(torch.arange(16)[None]).logits).all()
 
 
-@pytest.mark.parametrize("layer_rate", list(names.LAYER_RATES))
+@pytest.mark.parametrize("layer_rate", list(chosen.LAYER_RATES))
 def test_layer_rates_keep_the_mean(layer_rate, make_base, corpus, spec, tmp_path):
     results, kept, _ = pruned(
         spec, make_base(), corpus, tmp_path, 0.3, pattern="unstructured", layer_rates=layer_rate

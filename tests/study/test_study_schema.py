@@ -72,7 +72,7 @@ def changed(config: dict, path: str, value) -> dict:
         ("methods.depth.rates", ..., ["methods.depth", "rates", "missing"]),
         ("methods.sparse24.rates", [0.5], ["methods.sparse24", "leave out"]),
         ("methods.depth.criterion", "vibes", ["criterion", "'vibes'", "block_influence"]),
-        ("methods.depth.prune", "sideways", ["'sideways'", "depth, width, weights"]),
+        ("methods.depth.prune", "sideways", ["'sideways'", "depth, weights, width"]),
         ("corpus.source", {"kind": "hub", "name": "a/b", "revision": "main"}, ["revision"]),
         ("methods.all", {"prune": "depth", "rates": [0.15]}, ["'all' is taken"]),
         ("methods.control", {"prune": "depth", "rates": [0.15]}, ["'control' is taken"]),

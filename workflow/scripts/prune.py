@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Prune one base model by one method, at all its rates.
 
-The spec is one JSON object: key, method (its name), prune (the method's settings, see
-p2law/pruning/names.py), calibration {"windows": n}, seed, and variants: a folder name for each
-rate -> {"key", "rate"}. Variants that are there with the same key and intact files are kept.
+The spec is one JSON object: key, method (its name), prune (the method's settings as in a study
+file, without rates), calibration {"windows": n}, seed, and variants: a folder name for each rate
+-> {"key", "rate"}. Variants that are there with the same key and intact files are kept.
 """
 
 import sys

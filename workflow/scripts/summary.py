@@ -76,7 +76,7 @@ def facts_of(stages: "Stages") -> "Facts":
         ],
         spent=by_model(done),
         jobs=pd.DataFrame(map(asdict, done), columns=[f.name for f in fields(Job)], dtype=object),
-        masked={name for name, m in methods.items() if m.prune["prune"] == "weights"},
+        masked={name for name, m in methods.items() if m.MASKED},
         flops_per_hour=costs.rate * 3600,
         hours=hours,
     )  # fmt: skip

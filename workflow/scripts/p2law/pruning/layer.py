@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from p2law.pruning import compensate, masks, names
+from p2law.pruning import compensate, masks, shapes
 from p2law.pruning.curvature import Curvature
 from p2law.pruning.masks import Rule
 from p2law.pruning.refine import dsnot
@@ -63,18 +63,12 @@ def needs_curvature(settings: Mapping[str, Any]) -> bool:
     return curved or settings["weights"] != "keep"
 
 
-def needs_calibration(settings: Mapping[str, Any]) -> bool:
-    """Whether a choice looks at activations at all; magnitude alone reads no text."""
-    reads = settings["mask"] != "magnitude" or settings["refine"] != "none"
-    return reads or settings["weights"] != "keep" or settings["layer_rates"] == "owl"
-
-
 def make_rule(settings: Mapping[str, Any], share: float, rows: tuple[int, ...]) -> Rule:
     """How many weights go; scope "own" is the mask's own paper's."""
     mask, scope = settings["mask"], settings["scope"]
     if scope == "own":
         scope = masks.SCORED[mask].scope if mask in masks.SCORED else "layer"
-    return Rule(names.pattern_of(settings["pattern"]), share, scope, rows)
+    return Rule(shapes.pattern_of(settings["pattern"]), share, scope, rows)
 
 
 def prune_layer(p: Problem, settings: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,7 +14,7 @@ from torch import nn
 from p2law.checkpoints import products
 from p2law.errors import UserError
 from p2law.pruning import layer as one_layer
-from p2law.pruning import names
+from p2law.pruning import shapes
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import Source, States
 from p2law.pruning.curvature import Curvature
@@ -40,7 +40,7 @@ class OneShot:
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
         """The layers to prune, by shared input: those that an n:m pattern divides."""
-        pattern = names.pattern_of(self.settings["pattern"])
+        pattern = shapes.pattern_of(self.settings["pattern"])
         return self.blocks.arch.divisible(self.blocks.config, pattern[1] if pattern else 1)
 
     def prune(self, share: float, variant: Variant) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from p2law.architectures.architecture import architecture_of
 from p2law.architectures.model_config import check_config
 from p2law.checkpoints import gguf
 from p2law.errors import UserError, within
-from p2law.pruning import shapes
+from p2law.pruning.methods.method import named
 from p2law.study import inputs, schema
 from p2law.study.recipes import Recipe
 
@@ -47,7 +47,7 @@ class Variant:
     asked: str
     """The rate as the study asks for it; the achieved one is measured."""
     shape: Mapping[str, Any] = field(hash=False)
-    """What the rate comes to: expected rate, N, new config (see ``shapes.solve``)."""
+    """What the rate comes to: expected rate, N, new config (see ``Method.solve``)."""
 
     @property
     def name(self) -> str:
@@ -182,8 +182,8 @@ class Study:
         for method, settings in self.settings.methods.items():
             for rate in settings.rates:
                 with within(f"methods.{method} on model {model.name}"):
-                    shape = shapes.solve(model.config, settings.prune, rate)
-                yield Variant(model.name, method, f"{rate:g}", shape)
+                    shape = settings.solve(model.config, rate)
+                yield Variant(model.name, method, named(rate), shape)
 
     @staticmethod
     def _control(model: Model) -> Variant:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from p2law.study.section import Count, Name, Real, Section, Share, number
+from p2law.settings.section import Count, Name, Real, Section, Share, number
 
 Schedule = Literal["wsd", "cosine", "trajectory"]
 FIRST = "wsd"

@@ -4,19 +4,17 @@
 :class:`~p2law.errors.UserError` that lists every fault by key, value and what is allowed.
 """
 
-import difflib
 import math
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from p2law.errors import UserError
+from p2law.settings.section import Count, Name, Real, Section, Share, faults, number
 from p2law.study.inputs import Corpus, Family
 from p2law.study.methods import Method
 from p2law.study.recipes import Posttrain, Train
-from p2law.study.section import Count, Name, Real, Section, Share, number
 
 RESERVED = {
     "base": "evaluated/<model>/base holds the unpruned model's loss",
@@ -67,7 +65,9 @@ class Law(Section):
     forms: list[str] | None = Field(
         None, min_length=1, description="names of p2law/laws/forms/registry.py; null for all"
     )
-    objective: Literal["huber", "least_squares", "lad"] = "huber"
+    objective: Literal["huber", "least_squares", "lad"] = Field(
+        "huber", description="what a fit minimises, on log losses; lad is absolute deviations"
+    )
     delta: Annotated[float | Literal["noise"], BeforeValidator(_delta)] = Field(
         1e-3, description="Huber's, on log loss"
     )
@@ -100,7 +100,7 @@ class JobOverride(Section):
 class Hardware(Section):
     """What a job may use. Never part of a stage's identity: it does not change the science."""
 
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Literal["cpu", "cuda"] = Field("cpu", description="what trains, prunes and evaluates")
     gpu: str = Field("H100", description="GPU model assumed by cost and by the jobs' requests")
     mfu: Share = Field(0.35, description="share of the GPU's peak that cost assumes")
     gflops: Real = Field(40.0, gt=0, description="sustained GFLOP/s of a core that cost assumes")
@@ -126,18 +126,26 @@ class Settings(Section):
     """A whole study."""
 
     study: Name = Field(description="name; results go to results/<study>")
-    seed: Annotated[int, Field(ge=0)] = 0
-    corpus: Corpus
-    families: dict[Name, Family] = Field(min_length=1)
-    pretrain: Train | None = None
-    methods: dict[Name, Method] = Field(min_length=1)
+    seed: Annotated[int, Field(ge=0)] = Field(
+        0, description="of every draw: the split, initial weights, orders of rows, replicates"
+    )
+    corpus: Corpus = Field(description="the text, how it is split, and the rows it is cut into")
+    families: dict[Name, Family] = Field(
+        min_length=1, description="models that share a tokenizer and an architecture"
+    )
+    pretrain: Train | None = Field(
+        None, description="how bases of `source: pretrain` are trained; needed where there is one"
+    )
+    methods: dict[Name, Method] = Field(min_length=1, description="ways to prune, by name")
     posttrain: Posttrain | None = Field(
         None, description="left out, the study ends with the losses right after pruning"
     )
-    evaluate: Evaluate
-    downstream: Downstream | None = None
-    law: Law = Law()
-    hardware: Hardware = Hardware()
+    evaluate: Evaluate = Field(description="how the held-out loss is read")
+    downstream: Downstream | None = Field(
+        None, description="tasks that `snakemake downstream` scores; left out, none"
+    )
+    law: Law = Field(Law(), description="how laws are fitted to the losses")
+    hardware: Hardware = Field(Hardware(), description="what jobs may use; moves no number")
     partial: Annotated[bool, BeforeValidator(_flag)] = Field(
         False, description="tables, law and figures from the finished runs only"
     )
@@ -156,37 +164,4 @@ def read(config: Mapping[str, Any], origin: str) -> Settings:
     try:
         return Settings.model_validate(dict(config))
     except ValidationError as error:
-        faults = [_fault(item) for item in error.errors()]
-        raise UserError(f"{origin}: " + "; ".join(faults)) from None
-
-
-BRANCHES = ("float", "dict[str,float]", "SizeRule")
-"""What pydantic puts into a path for a union's branch: no key of the file."""
-
-
-def _fault(item: Mapping[str, Any]) -> str:
-    """One fault as ``key = value: what is allowed``."""
-    path = ".".join(str(part) for part in item["loc"] if part not in BRANCHES)
-    if item["type"] == "extra_forbidden" and item["loc"][0] == "families" and path.endswith("rate"):
-        return f"{path}: now in pretrain.learning_rate, by model: {{{item['loc'][3]}: ...}}"
-    if item["type"] == "extra_forbidden":
-        return f"{path}: unknown key{_nearest(item['loc'])}"
-    if item["type"] == "missing":
-        return f"{path}: missing"
-    message = re.sub(r"^(Value error, |Input )", "", item["msg"])
-    shown = repr(item["input"])
-    if len(shown) > 80:
-        return f"{path}: {message}"
-    return f"{path} = {shown}: {message}"
-
-
-def _nearest(loc: tuple) -> str:
-    """'; did you mean X' for a misspelt key, from all keys the schema knows."""
-    known = {name for section in _sections(Section) for name in section.model_fields}
-    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _sections(cls: type[Section]) -> list[type[Section]]:
-    """All sections of the schema, subclasses of subclasses included."""
-    return [s for c in cls.__subclasses__() for s in [c, *_sections(c)]]
+        raise UserError(f"{origin}: {faults(error, Settings, config)}") from None

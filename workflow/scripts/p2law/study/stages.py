@@ -108,7 +108,7 @@ class Prune(Stage):
     def told(self, model: str, method: str, *asked: str) -> Json:
         told = {
             "method": method,
-            "prune": self.settings.methods[method].prune,
+            "prune": self.settings.methods[method].settings(),
             "calibration": {"windows": self.settings.corpus.calibration_windows},
             "seed": self.settings.seed,
         }
@@ -124,7 +124,9 @@ class Prune(Stage):
     def work(self, costs: Any, model: str, method: str) -> Work:
         corpus_, variants = self.settings.corpus, self.study.group_variants(model, method)
         tokens = corpus_.calibration_windows * corpus_.sequence_length
-        flops = costs.model_flops(model) * tokens * len(variants)
+        layers = self.study.models[model].config["num_hidden_layers"]
+        passes = self.settings.methods[method].passes(layers)
+        flops = costs.model_flops(model) * tokens * passes
         disk = costs.weight_bytes(model) * len(variants)
         return Work(tokens, flops, costs.load_memory(model), disk)
 

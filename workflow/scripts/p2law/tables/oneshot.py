@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from p2law.pruning.names import described
 from p2law.results.manifest import read_manifest, verify_files
 from p2law.study.grid import Model, Variant
 from p2law.study.stages import BASE, Stages, start
@@ -93,14 +92,14 @@ def _variants(stages: Stages, model: Model, method: str) -> Iterator[dict[str, A
 
 def _identity(stages: Stages, model: Model, variant: Variant) -> dict[str, Any]:
     study = stages.study
-    prune = study.settings.methods[variant.method].prune
+    method = study.settings.methods[variant.method]
     return {
         "study": study.name,
         "family": model.family,
         "model": model.name,
         "method": variant.method,
-        "prune": prune["prune"],
-        "settings": described(prune),
+        "prune": method.prune,
+        "settings": method.described(),
         "rate_asked": float(variant.asked),
         "variant": variant.name,
     }
