@@ -57,7 +57,8 @@ def fit_study(table: pd.DataFrame, spec: Mapping[str, Any], processes: int = 1) 
     spec = check_spec(spec)
     whole = prepare(table)
     table = of_recipe(whole, spec["recipe"])
-    check_table(table, [registry.get(registry.P2)])
+    # One budget leaves every form skipped, with the reason, and no study without its other pages.
+    check_table(table, [registry.get(registry.P2)], least_budgets=1)
     labelled = [({"family": f, "method": m}, group) for f, m, group in groups(table)]
     tasks = [(label, group, name, spec) for label, group in labelled for name in spec["forms"]]
     if processes > 1:

@@ -92,12 +92,14 @@ def _plain_numbers(column: pd.Series) -> bool:
 # ------------------------------------------------------------------- what is refused
 
 
-def check_table(frame: pd.DataFrame, forms: Iterable[Form], where: str = "table") -> None:
+def check_table(
+    frame: pd.DataFrame, forms: Iterable[Form], where: str = "table", least_budgets: int = 2
+) -> None:
     """Refuse a table that these forms cannot be fitted to; the message names the row.
 
     Checks: columns, numbers, signs, rho in (0, 1) (0 allowed where only 1 - rho is used) and the
-    share removed, one N0 and L0 a run, no duplicate points, at least two budgets, losses that
-    differ, one unit a column.
+    share removed, one N0 and L0 a run, no duplicate points, ``least_budgets``, losses that differ,
+    one unit a column.
     """
     forms = list(forms)
     needed = {"loss"}.union(*(columns_needed(form) for form in forms))
@@ -111,13 +113,15 @@ def check_table(frame: pd.DataFrame, forms: Iterable[Form], where: str = "table"
         _check_runs(frame, needed, where)
     else:
         _check_copies(frame, sorted(needed), where)
-    if "D" in needed and frame["D"].nunique() < 2:
+    if "D" in needed and frame["D"].nunique() < least_budgets:
         raise UserError(
             f"{where}: every row has D = {frame['D'].iloc[0]:g}; a law in D needs at least"
             " two budgets"
         )
 
-    if np.ptp(frame["loss"].to_numpy(dtype=float)) < 1e-9 * float(frame["loss"].iloc[0]):
+    if len(frame) > 1 and np.ptp(frame["loss"].to_numpy(dtype=float)) < 1e-9 * float(
+        frame["loss"].iloc[0]
+    ):
         raise UserError(
             f"{where}: no variation in loss: every row has {frame['loss'].iloc[0]:g}; a law needs"
             " losses that differ"

@@ -137,7 +137,7 @@ def _widen_positive(best: float, low: float, high: float, factor: float) -> tupl
         return _widen(best, low, high, factor)
     if best == 0:
         return 0.0, factor * high
-    log_low, log_high = (np.log(max(x, 1e-300) / best) for x in (low, high))
+    log_low, log_high = (np.log(max(x / best, 1e-300)) for x in (low, high))
     first, last = _widen(0.0, log_low, log_high, factor)
     with np.errstate(over="ignore"):
         return (best * float(np.exp(first)) if low > 0 else 0.0), best * float(np.exp(last))
