@@ -81,6 +81,4 @@ def where(table: pd.DataFrame, choices: Iterable[str]) -> pd.DataFrame:
                 held = ", ".join(dict.fromkeys(texts))
                 raise UserError(f"--where {column}={value}: no such row; {column} is {held[:300]}")
         table = table[texts.isin(values) | raw.isin(values)]
-        if table.empty:
-            raise UserError(f"--where {column}={', '.join(values)}: no row fits all choices")
     return table.reset_index(drop=True)
