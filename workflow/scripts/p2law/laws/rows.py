@@ -5,6 +5,7 @@ here, so that no number rests on two recipes or on two families at once.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -12,6 +13,13 @@ from p2law.errors import UserError
 
 POOLED = "all"
 """The method of a law over all methods."""
+
+
+class Group(NamedTuple):
+    """Whose rows a law is fitted to; the method may be ``POOLED``."""
+
+    family: str
+    method: str
 
 
 def recipes(table: pd.DataFrame) -> list[str]:

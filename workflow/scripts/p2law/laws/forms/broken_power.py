@@ -139,7 +139,7 @@ class BoundBrokenPower:
 
         In shape coordinates the factor leaves t0 out: its part of the argument is u.
         """
-        shift = theta[:, self.index[self.broken.t0], None]
+        shift: Array | float = theta[:, self.index[self.broken.t0], None]
         start: Array | float = 0.0
         if self.shaped:
             turn = theta[:, self.index[self.broken.power], None]
