@@ -4,6 +4,8 @@ Noise is correlated inside a run, as checkpoints of one training are: a share of
 one draw a run, the rest one draw a point.
 """
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
@@ -81,3 +83,79 @@ def study(seed: int = 0, noise: float = 0.002) -> pd.DataFrame:
         gap = forms.predict(registry.get("p2"), law, frame.assign(D=800.0)) - frame["L0"]
         parts.append(frame.assign(Lp=frame["L0"] + 1.3 * gap))
     return pd.concat(parts, ignore_index=True)
+
+
+METHODS = (
+    "blocks",
+    "angular",
+    "taylor",
+    "ffn",
+    "heads",
+    "hidden",
+    "wanda",
+    "obs",
+    "mrp",
+    "24",
+    "48",
+)
+"""Methods of :func:`crossed`, from the most harmful to the least; three kinds of pruning."""
+FULL = 3
+"""Methods of :func:`crossed` that were tried everywhere."""
+SCALE = {"first": 1.0, "second": 1.3}
+"""Families of :func:`crossed`: losses of the second are the first's times 1.3, as those of another
+tokenizer are, so that every answer in tokens must be the same in both."""
+RECIPES = {"wsd": {}, "read": {"beta": 0.15, "D_C": 2.5}}
+"""Recipes of :func:`crossed` and how their law differs from ``P2_CONSTANTS``."""
+
+
+def crossed(methods: int = len(METHODS), seed: int = 0) -> pd.DataFrame:
+    """A loss table of two families, two recipes, two seeds and up to eleven methods.
+
+    Families have three sizes each, of the same N0, and two rates a method, which differ from method
+    to method by a thousandth. The first ``FULL`` methods were tried in both families on all sizes,
+    the others in the first family on its smallest and largest model.
+    """
+    parts = []
+    budgets = [16384.0 * 2**k for k in range(4)]
+    for k, method in enumerate(METHODS[:methods]):
+        clean = grid([220e3, 450e3, 1020e3], [0.2 + 0.001 * k, 0.4 + 0.001 * k], budgets, method)
+        if method not in METHODS[:FULL]:
+            clean = clean[clean["model"] != "m1"]
+        strength = 1.0 - 0.06 * k
+        law = {n: v * (strength if n in ("N_C", "D_C", "E") else 1)
+               for n, v in P2_CONSTANTS.items()}  # fmt: skip
+        start = forms.predict(registry.get("p2"), law, clean.assign(D=800.0))
+        clean["Lp"] = start + 0.3 * (start - clean["L0"])
+        for j, (recipe, again) in enumerate(product(RECIPES, (0, 1))):
+            changed = {n: v * (strength if n == "D_C" else 1) for n, v in RECIPES[recipe].items()}
+            run = clean["run"].str.rsplit("/", n=1).str[0] + f"/{recipe}-{again}"
+            frame = clean.assign(recipe=recipe, seed=again, run=run)
+            draw = 1000 * seed + 10 * k + j
+            parts.append(losses(frame, "p2", law | changed, noise=0.002, shared=0.5, seed=draw))
+    table = pd.concat(parts, ignore_index=True)
+    table["variant"] = table["method"] + table["rate"].map("-{:g}".format)
+    table["tokens_trained"] = np.where(
+        table["recipe"] == "wsd", table.groupby("run")["D"].cumsum(), table["D"]
+    )
+    return pd.concat([_family(table, name) for name in SCALE], ignore_index=True)
+
+
+def _family(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The table as a family of that name has it."""
+    if name != next(iter(SCALE)):
+        table = table[table["method"].isin(METHODS[:FULL])]
+    scaled = {column: table[column] * SCALE[name] for column in ("L0", "Lp", "loss")}
+    named = {column: name + "-" + table[column] for column in ("model", "run")}
+    return table.assign(family=name, tokenizer=f"of {name}", **named, **scaled)
+
+
+def pruned_models(table: pd.DataFrame) -> pd.DataFrame:
+    """The variants behind a loss table, as the tables stage writes them."""
+    first = table.groupby(["family", "model", "method", "rho"], as_index=False, sort=False).first()
+    kinds = ["depth", "width", "weights"]
+    order = list(dict.fromkeys(table["method"]))
+    kind = [m if m in kinds else kinds[min(order.index(m) // 3, 2)] for m in first["method"]]
+    return first.assign(
+        prune=kind, settings=first["method"], rate=first["rho"], damage=first["Lp"] - first["L0"],
+        damage_se=0.01, L0_se=0.01, evaluation_tokens=49152, perplexity=np.exp(first["Lp"]),
+    )  # fmt: skip

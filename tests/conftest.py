@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,83 @@ def study_law():
     table = table[table["method"] != "width"].reset_index(drop=True)
     spec = {"forms": ["p2", registry.DAMAGE, "chinchilla"], "bootstrap": 20}
     return table, fit_study(table, spec)
+
+
+@pytest.fixture(scope="session")
+def run_script():
+    """Callable: the output of one of the library's scripts, which must succeed."""
+
+    def run(name: str, *options: object) -> str:
+        done = subprocess.run(
+            [sys.executable, name, *map(str, options)], cwd=ROOT / "workflow" / "scripts",
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def write_study(run_script):
+    """Callable: write tables/ and law/ of a study from its loss table, as the rules do."""
+    import law_simulate as simulate
+    from p2law.results import manifest
+
+    def write(folder: Path, rows, forms: list[str], grid: dict | None = None) -> Path:
+        tables = folder / "tables"
+        tables.mkdir()
+        rows.drop(columns=["rho", "run_given"]).to_parquet(tables / "losses.parquet")
+        simulate.pruned_models(rows).to_parquet(tables / "oneshot.parquet")
+        manifest.write_manifest(
+            tables, stage="tables", spec={"key": "t", "study": grid or {}}, inputs={},
+            files=["losses.parquet", "oneshot.parquet"], results={}, started=time.time(),
+        )  # fmt: skip
+        spec = {"key": "l", "forms": forms, "bootstrap": 20}
+        if "recipe" in rows:
+            spec["recipe"] = rows["recipe"].iloc[0]
+        table, law = tables / "losses.parquet", folder / "law"
+        run_script("fit.py", table, "--spec", json.dumps(spec), "--out", law, "--processes", 2)
+        return folder
+
+    return write
+
+
+CROSSED_GRID = {
+    "posttrain": {
+        "recipes": {
+            "wsd": {"schedule": "cosine", "decay": 0.2},
+            "read": {"schedule": "trajectory"},
+        }
+    },
+    "families": {
+        "first": {"models": {"first-m0": {"source": "pretrain", "tokens": 3e6}}},
+        "second": {"models": {"second-m0": {"source": "pretrain", "tokens": 5e6}}},
+    },
+    "methods": {"blocks": {"prune": "depth"}, "angular": {"prune": "weights"}},
+}
+"""What the tables' manifest says of the crossed study's grid, as far as plans read it."""
+
+
+@pytest.fixture(scope="session")
+def crossed_study(tmp_path_factory, write_study) -> Path:
+    """A results folder of two families, two recipes, two seeds and eleven methods, fitted once.
+
+    The second family is the first with all losses times 1.3 (:func:`law_simulate.crossed`).
+    """
+    import law_simulate as simulate
+    from p2law.laws.forms.registry import HEADLINE
+
+    folder = tmp_path_factory.mktemp("crossed")
+    return write_study(folder, simulate.crossed(), list(HEADLINE), CROSSED_GRID)
+
+
+@pytest.fixture(scope="session")
+def crossed_laws(crossed_study):
+    """The crossed study's laws and the rows they rest on."""
+    from p2law.laws.deciding.study_laws import Laws
+
+    return Laws.read(crossed_study / "law", crossed_study / "tables" / "losses.parquet")
 
 
 LLAMA_NAMES = {

@@ -1,24 +1,20 @@
-"""Answers against P²'s closed forms (law.md section 3), and what the advisor recommends."""
+"""Answers against P²'s closed forms, and what is bought under them."""
+
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import law_simulate as simulate
-from p2law.laws.deciding.advisor import (
-    advice_record,
-    advise,
-    candidate_runs,
-    default_runs,
-    default_targets,
-    run_cost,
-    undetermined,
-)
-from p2law.laws.deciding.answers import curve, for_marginal, for_residual, for_target
+from p2law.errors import UserError
+from p2law.laws.deciding.answers import answer
 from p2law.laws.deciding.buy import fewest_flops, lowest_loss, small_enough
-from p2law.laws.deciding.plan import Laws, answer
-from p2law.laws.deciding.variants import Variant, variants_of
-from p2law.laws.fitting.fit import fit
+from p2law.laws.deciding.candidates import Candidate, candidates_of
+from p2law.laws.deciding.curves import curve, for_marginal, for_residual, for_target
+from p2law.laws.deciding.question import Question
+from p2law.laws.deciding.study_laws import Laws, run_interval
 from p2law.laws.forms import form as forms
 from p2law.laws.forms import registry
 
@@ -88,59 +84,15 @@ def test_higher_rates_need_more_tokens_and_larger_models_fewer():
     assert by_rate == sorted(by_rate) and by_size == sorted(by_size, reverse=True)
 
 
-def test_advisor_names_the_size_that_the_grid_lacks():
-    budgets = [16384.0 * 2**k for k in range(5)]
-    clean = simulate.grid([2e5, 4e5], [0.15, 0.3, 0.45], budgets)
-    table = simulate.losses(clean, "p2", C, noise=2e-3, shared=0.5, seed=0)
-    found = fit(registry.get("p2"), table)
-    assert found.unidentified
-    targets = candidate_runs(table, [1.6e6], [0.3])
-    offered = candidate_runs(table, [2e5, 4e5, 8e5], [0.3])
-    advice = advise(found, table, offered, targets)
-    assert advice[0].run.startswith("N0 = 8e+05")
-    assert all(a.after <= a.before * (1 + 1e-9) for a in advice)
-    # A dearer run of the same use ranks lower.
-    dear = advise(found, table, offered, targets, cost=lambda run: 1e30 if run["N0"] > 5e5 else 1.0)
-    assert not dear[0].run.startswith("N0 = 8e+05")
-
-
-def test_advisor_names_the_rate_that_one_pattern_lacks():
-    table = simulate.study()
-    table = table[table["method"] == "sparse"].reset_index(drop=True)
-    found = fit(registry.get("p2"), table)
-    assert "gamma" not in found.constants and "gamma" in undetermined(found, table)
-    record = advice_record(found, table)
-    cure = next(r for r in record["runs"] if "gamma" in r["determines"])
-    assert abs(cure["rho"] - 0.45) > 0.05
-    known = advise(found, table, default_runs(table), default_targets(table))
-    assert cure["cost"] == min(a.cost for a in known if "gamma" in a.learns)
-
-
-def test_run_cost_counts_the_schedule_and_a_base_of_its_own():
-    table = simulate.study()
-    grid = {
-        "posttrain": {"schedule": "wsd", "decay": 0.2},
-        "families": {"f": {"models": {"m": {"source": "pretrain", "tokens": 3e6}}}},
-    }
-    budgets = sorted(table["D"].unique())
-    run = {"N0": 220e3, "N": 150e3, "D": budgets[-1]}
-    tokens = 0.8 * budgets[-1] + 0.2 * sum(budgets)
-    assert run_cost(table, grid)(run) == pytest.approx(6 * 150e3 * tokens)
-    assert run_cost(table, {})(run) == pytest.approx(6 * 150e3 * budgets[-1])
-    larger = run | {"N0": 2e6}
-    extra = run_cost(table, grid)(larger) - run_cost(table, grid)(run)
-    assert extra == pytest.approx(6 * 2e6 * 3e6)
-
-
 @pytest.fixture
 def laws(study_law) -> Laws:
     """Laws of a simulated study, all in memory."""
     table, law = study_law
-    return Laws(law, pd.DataFrame(law["draws"]), table)
+    return Laws(law, table)
 
 
 def test_a_target_is_the_laws_loss_and_its_interval_carries_the_laws_error(laws):
-    variant = variants_of(laws.table)[1]
+    variant = candidates_of(laws.table)[1]
     answers = answer(laws, variant, {"target": variant.L0 + 0.15}, 1e15)
     assert [a.form for a in answers] == ["p2", registry.DAMAGE]
     for found in answers:
@@ -152,7 +104,7 @@ def test_a_target_is_the_laws_loss_and_its_interval_carries_the_laws_error(laws)
 
 
 def test_a_target_that_pruning_alone_keeps_needs_no_tokens(laws):
-    variant = variants_of(laws.table)[1]
+    variant = candidates_of(laws.table)[1]
     for found in answer(laws, variant, {"target": variant.Lp + 0.01}, 1e15):
         assert (found.tokens, found.low, found.high, found.flops) == (0, 0, 0, 0)
         assert (found.loss, found.status) == (variant.Lp, "already there")
@@ -160,7 +112,7 @@ def test_a_target_that_pruning_alone_keeps_needs_no_tokens(laws):
 
 def test_a_method_never_trained_is_answered_from_its_one_shot_loss(laws):
     row = laws.table[laws.table["method"] == "depth"].iloc[0]
-    unseen = Variant("simulated", "mine", "m0", row["N0"], row["N"], row["N"], row["L0"],
+    unseen = Candidate("simulated", "mine", "m0", row["N0"], row["N"], row["N"], row["L0"],
                      Lp=row["Lp"])  # fmt: skip
     (found,) = answer(laws, unseen, {"target": row["L0"] + 0.2}, 1e15)
     assert (found.form, found.law) == (registry.DAMAGE, "all")
@@ -171,7 +123,7 @@ def test_a_method_never_trained_is_answered_from_its_one_shot_loss(laws):
 
 
 def test_a_rate_between_the_measured_ones_takes_its_damage_from_them(laws):
-    known = [v for v in variants_of(laws.table) if (v.model, v.method) == ("m0", "depth")]
+    known = [v for v in candidates_of(laws.table) if (v.model, v.method) == ("m0", "depth")]
     low, high = known[0], known[1]
     middle = (low.rho * high.rho) ** 0.5
     moved = low.at_rate(middle, known)
@@ -183,39 +135,79 @@ def test_a_rate_between_the_measured_ones_takes_its_damage_from_them(laws):
 
 
 def test_a_law_of_one_rate_does_not_answer_for_another(laws):
-    sparse = next(v for v in variants_of(laws.table) if v.method == "sparse")
-    assert laws.fit(sparse, "p2")["method"] == "sparse"
+    sparse = next(v for v in candidates_of(laws.table) if v.method == "sparse")
+    assert laws.fit(sparse, "p2").method == "sparse"
     other = sparse.at_rate(0.2, [sparse])
-    assert laws.fit(other, "p2")["method"] == "all"
+    assert laws.fit(other, "p2").method == "all"
     assert "cannot tell" in answer(laws, other, {"residual": 0.01}, 1e15)[0].trust
 
 
 def test_masked_methods_train_at_the_unpruned_cost(laws):
     dense, kept = (
-        next(v for v in variants_of(laws.table, masked) if v.method == "sparse")
+        next(v for v in candidates_of(laws.table, masked) if v.method == "sparse")
         for masked in ({"sparse"}, set())
     )
     assert dense.trained == dense.N0 and kept.trained == kept.N < kept.N0
 
 
 def test_the_best_buy_has_the_lowest_loss_and_the_cheapest_the_fewest_flops(laws):
-    variants = small_enough(variants_of(laws.table), 400e3)
+    variants = small_enough(candidates_of(laws.table), 400e3)
     assert variants and all(v.N <= 400e3 for v in variants)
     chosen = lowest_loss(laws, variants, 1e12, 1e15)
     for form in ("p2", registry.DAMAGE):
         losses = [c.loss for c in chosen if c.form == form]
         assert losses == sorted(losses) and len(losses) == len(variants)
-    assert all(c.tokens == pytest.approx(1e12 / (6 * c.variant.trained)) for c in chosen)
+    assert all(c.tokens == pytest.approx(1e12 / (6 * c.candidate.trained)) for c in chosen)
     answers = [a for v in variants for a in answer(laws, v, {"target": 3.2, "marginal": 0.1}, 1e15)]
     cheapest = [a.flops for a in fewest_flops(answers) if a.form == "p2"]
     assert cheapest and cheapest == sorted(cheapest)
 
 
-def test_damage_of_runs_to_come_stays_near_what_was_measured():
-    # Two runs that hardly hurt give a slope of 30 in log N0: unbounded, Lp would round to L0.
-    table = simulate.study()
-    hurt = table["L0"] + np.where(table["N0"] == table["N0"].min(), 1e-6, 0.3)
-    table = table.assign(Lp=hurt)
-    small = candidate_runs(table, [table["N0"].min() / 1000], [0.2])
-    assert (small["Lp"] > small["L0"]).all()
-    assert (small["Lp"] - small["L0"]).min() == pytest.approx(1e-7, rel=1e-6)  # a tenth of it
+def test_an_interval_is_the_percentiles_moved_away_in_logs_for_so_few_runs():
+    drawn = np.geomspace(10.0, 1000.0, 41)  # nearest 2.5 and 97.5 %: the second from either end
+    low, high = run_interval(100.0, drawn, 9)
+    factor = stats.t.ppf(0.975, 8) / stats.norm.ppf(0.975) * math.sqrt(9 / 8)
+    assert low == pytest.approx(100 * (drawn[1] / 100) ** factor)
+    assert high == pytest.approx(100 * (drawn[-2] / 100) ** factor)
+    assert run_interval(100.0, np.r_[drawn[:-2], np.inf, np.inf], 9)[1] == np.inf
+    assert run_interval(0.0, np.zeros(41), 9) == (0.0, 0.0)
+
+
+ASKED = {"target": 3.1}
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, "nothing asked"),
+        ({"target": -1.0}, "--target -1.0: must be above 0"),
+        (ASKED | {"rate": "1.2"}, "--rate 1.2: must lie in"),
+        (ASKED | {"rate": "some"}, "--rate some: a number"),
+        (ASKED | {"L0": 3.0, "Lp": 2.9}, "--Lp 2.9: at or below --L0 3.0"),
+        (ASKED | {"N0": 1e6}, "--N0 describes a model of your own: give --L0"),
+        (ASKED | {"N0": 1e6, "L0": 3.0, "Lp": 3.5, "model": "m0"}, "--model m0"),
+        (ASKED | {"L0": 3.0}, "--L0 3.0: the study's models have theirs"),
+        (ASKED | {"model": "m9"}, "--model m9: the study has m0, m1, m2"),
+        (ASKED | {"family": "other"}, "--family other: allowed: simulated"),
+        (ASKED | {"method": "mine"}, "--method mine: the study has depth, sparse"),
+        (ASKED | {"Lp": 3.9}, "--Lp 3.9: belongs to one model"),
+        (ASKED | {"parameters": 10.0}, "--parameters 10: no variant"),
+    ],
+)
+def test_what_no_law_could_answer_is_refused_by_name(laws, asked, words):
+    with pytest.raises(UserError, match=words.replace("(", r"\(")):
+        Question(**asked).candidates(candidates_of(laws.table))
+
+
+def test_a_question_finds_its_candidates(laws):
+    known = candidates_of(laws.table, {"sparse"})
+    one = Question(target=3.1, model="m1", method="depth", rate="0.3").candidates(known)
+    assert [(c.model, c.method, c.rho) for c in one] == [("m1", "depth", 0.29)]  # near enough
+    moved = Question(target=3.1, model="m1", method="depth", rate="0.22").candidates(known)
+    assert moved[0].rho == 0.22 and "interpolated" in moved[0].note
+    (own,) = Question(target=3.1, N0=1e6, L0=3.0, rate="0.5", method="sparse").candidates(known)
+    assert (own.N, own.trained) == (0.5e6, 1e6)  # the study's zeros of that method stay in place
+    (other,) = Question(target=3.1, N0=1e6, L0=3.0, rate="0.5", method="depth").candidates(known)
+    assert (other.N, other.trained) == (0.5e6, 0.5e6)
+    (mine,) = Question(target=3.1, model="m2", method="mine", Lp=3.9).candidates(known)
+    assert (mine.method, mine.Lp, mine.rho, mine.family) == ("mine", 3.9, None, "simulated")

@@ -1,16 +1,29 @@
 """Draw every figure of a study: figure name -> function, and the loop that saves them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+from matplotlib.figure import Figure
+
 from p2law.canonical import write_text
-from p2law.figures import constants, contours, names, oneshot, runs, schedules, style, tokens
-from p2law.figures import holdouts as errors
+from p2law.figures import (
+    constants,
+    contours,
+    curves,
+    errors,
+    names,
+    pruned,
+    recipes,
+    style,
+    tokens,
+)
 from p2law.figures.data import Data
 
-DRAW = {
-    "oneshot": oneshot.oneshot,
-    "curves": runs.curves,
-    "predicted": runs.predicted,
+DRAW: dict[str, Callable[[Data], tuple[Figure, pd.DataFrame]]] = {
+    "oneshot": pruned.pruned,
+    "curves": curves.curves,
+    "predicted": errors.predicted,
     "tokens": tokens.tokens,
     "holdouts": errors.holdouts,
     "comparison": errors.comparison,
@@ -19,7 +32,7 @@ DRAW = {
     "constants": constants.constants,
     "profiles": constants.profiles,
     "restarts": constants.restarts,
-    "schedules": schedules.schedules,
+    "recipes": recipes.recipes,
 }
 
 
@@ -30,7 +43,7 @@ def draw_all(data: Data, folder: Path) -> list[str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for name in names.of(data.schedules):
+    for name in names.of(data.recipes):
         with style.context():
             figure, table = DRAW[name](data)
             files += style.save(figure, folder, name)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-ONESHOT = {
+PRUNED = {
     "oneshot": "Loss right after pruning, by method: same shade, same share of parameters removed",
 }
 """Drawn for every study, with post-training or without."""
 FIGURES = {
-    **ONESHOT,
+    **PRUNED,
     "curves": "Loss against post-training tokens, measured and fitted, run by run",
     "predicted": "Predicted against measured loss, with a band of 1 %",
     "tokens": "Post-training tokens worth buying, against pruning rate and size",
@@ -20,13 +20,13 @@ FIGURES = {
     "restarts": "Where the restarts of the P² fit end",
 }
 COMPARED = {
-    "schedules": "What the learning-rate schedule does to the law, and its cost in tokens",
+    "recipes": "What the post-training recipe does to the law, and its cost in tokens",
 }
-"""Figures of a study that trains under several schedules."""
+"""Figures of a study that post-trains by several recipes."""
 
 
-def of(schedules: Sequence[str]) -> dict[str, str]:
-    """The figures of a study with these schedules, and their captions; without any, no runs."""
-    if not schedules:
-        return ONESHOT
-    return {**FIGURES, **(COMPARED if len(schedules) > 1 else {})}
+def of(recipes: Sequence[str]) -> dict[str, str]:
+    """The figures of a study with these recipes, and their captions; without any, no runs."""
+    if not recipes:
+        return PRUNED
+    return {**FIGURES, **(COMPARED if len(recipes) > 1 else {})}

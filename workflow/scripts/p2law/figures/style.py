@@ -6,12 +6,18 @@ same bytes.
 """
 
 import io
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 
 RC = {
@@ -34,26 +40,75 @@ RC = {
 }
 # From dark to light blue-yellow (cividis): an ordered set, distinct in grey.
 SHADES = ("#00224e", "#35608d", "#7d7c78", "#bfa95a", "#d9c02c")
+_BETWEEN = LinearSegmentedColormap.from_list("shades", SHADES, N=1024)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (4, 1, 1, 1)))
 BAND = "0.88"
 WIDTH = 7.0
-"""Width of a full-page figure in inches."""
+"""Width of a full-page figure in inches; one with more panels than fit is wider."""
+LINE = 0.16
+"""Height of a legend's line in inches."""
+NARROWEST = 1.6
+"""Width in inches below which a panel cannot be read."""
 
 
-def shade(i: int, count: int) -> str:
-    """Colour of the i-th of an ordered set."""
-    return SHADES[round(i * (len(SHADES) - 1) / max(count - 1, 1))] if count > 1 else SHADES[0]
+def shade(k: int, count: int) -> str:
+    """Colour of the k-th of an ordered set of any size, as hexadecimal."""
+    return to_hex(_BETWEEN(k / max(count - 1, 1)))
 
 
-def panels(rows: int, columns: int, *, height: float = 2.0, width: float = WIDTH, **share):
-    """A figure with a grid of axes [rows, columns]; ``height`` in inches a row."""
-    figure = Figure(figsize=(width, height * rows + 0.4))
-    axes = figure.subplots(rows, columns, squeeze=False, **share)
-    return figure, axes
+def look(k: int, count: int, *, line: bool = False, filled: bool = True) -> dict[str, Any]:
+    """How the k-th of so many series is drawn, told from every other of them by shade and marker
+    (or, of a ``line``, dash): markers and dashes come round again, shades do not.
+    """
+    color = shade(k, count)
+    if line:
+        return {"color": color, "linestyle": DASHES[k % len(DASHES)]}
+    marker = {"color": color, "marker": MARKERS[k % len(MARKERS)], "linestyle": ""}
+    return marker | {"markerfacecolor": color if filled else "white"}
 
 
-def log_ticks(axes: Axes, values) -> None:
+def panels(
+    rows: int,
+    columns: int,
+    *,
+    height: float = 2.0,
+    narrowest: float = NARROWEST,
+    **share: Any,
+) -> tuple[Figure, np.ndarray]:
+    """A figure with a grid of axes [rows, columns]; ``height`` in inches a row.
+
+    As wide as a page, or as its panels need.
+    """
+    figure = Figure(figsize=(max(WIDTH, narrowest * columns), height * rows + 0.4))
+    return figure, figure.subplots(rows, columns, squeeze=False, **share)
+
+
+def wrapped(
+    count: int, *, most: int = 4, height: float = 2.0, **share: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels, at most so many in a row; rows as even as can be."""
+    lines = math.ceil(max(count, 1) / most)
+    columns = math.ceil(max(count, 1) / lines)
+    figure, axes = panels(lines, columns, height=height, **share)
+    for panel in axes.flat[max(count, 1) :]:
+        panel.set_axis_off()
+    return figure, list(axes.flat[: max(count, 1)])
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], **options: Any) -> None:
+    """One legend under all panels, in as many columns as the figure's width has room for; the
+    figure grows by its further lines.
+    """
+    longest = max((len(handle.get_label()) for handle in handles), default=0)
+    room = int(figure.get_figwidth() / (0.35 + 0.06 * longest))
+    columns = max(1, min(len(handles), room))
+    lines = math.ceil(len(handles) / columns)
+    figure.set_figheight(figure.get_figheight() + LINE * (lines - 1))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, **options)
+
+
+def log_ticks(axes: Axes, values: Sequence[float]) -> None:
     """A logarithmic x axis with a tick at each of these values and nowhere else."""
     axes.set_xscale("log")
     axes.set_xticks(values, [count(v) for v in values])
@@ -61,10 +116,10 @@ def log_ticks(axes: Axes, values) -> None:
 
 
 def empty(axes: Axes, text: str) -> None:
-    """Say in a panel why it shows nothing."""
+    """Say in a panel why it shows nothing; axes that it shares keep their ticks."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", wrap=True)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.tick_params(left=False, labelleft=False, bottom=False, labelbottom=False)
+    axes.grid(False)
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[str]:
@@ -83,7 +138,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[str]:
     return [f"{name}.pdf", f"{name}.png"]
 
 
-def context():
+def context() -> AbstractContextManager[None]:
     """The style as a context manager around every drawing and saving."""
     return matplotlib.rc_context(RC)
 

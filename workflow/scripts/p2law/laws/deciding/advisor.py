@@ -12,18 +12,18 @@ term that the fit put at zero is given a twentieth of the largest: otherwise no 
 teach what the table hides.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from p2law.cluster.costs import trained_tokens
+from p2law.laws.deciding.next_runs import Cost, default_runs, default_targets, training_cost
 from p2law.laws.fitting.fit import Fit
 from p2law.laws.fitting.problem import Array, Problem, bind
 from p2law.laws.forms import registry
 from p2law.laws.forms.form import columns_needed
+from p2law.laws.records import NextRun
 
 PRIOR = 1.0
 """Prior standard deviation of exponents and, relative to their value plus 0.1, of amplitudes."""
@@ -31,41 +31,6 @@ LEARNT = 0.5
 """A constant is determined when its standard deviation is below this share of the prior's."""
 SHOWN = 5
 """Runs named in a record."""
-
-
-def training_cost(run: Mapping[str, float]) -> float:
-    """Post-training FLOPs of one run to its largest budget, 6 N D."""
-    return 6.0 * run["N"] * run["D"]
-
-
-def run_cost(
-    table: pd.DataFrame, grid: Mapping[str, Any]
-) -> Callable[[Mapping[str, float]], float]:
-    """FLOPs of one run, from a study's grid (its resolved configuration; empty for none).
-
-    Post-training costs 6 N on the tokens that the schedule trains on; a size that the table lacks
-    also costs its unpruned model, 6 N0 on as many tokens as the study's models have in the mean,
-    where the study trains its own.
-    """
-    section = grid.get("posttrain") or {}
-    families = grid.get("families", {}).values()
-    models = [m for family in families for m in family.get("models", {}).values()]
-    own = [m["tokens"] for m in models if m.get("source") == "pretrain"]
-    known = table["N0"].unique()
-    budgets = sorted(table["D"].unique())
-
-    def cost(run: Mapping[str, float]) -> float:
-        tokens = run["D"]
-        if section:
-            at = [d for d in budgets if d < run["D"]] + [run["D"]]
-            schedule = section.get("schedule", "wsd")
-            tokens = trained_tokens(schedule, at, section.get("decay", 0.2))
-        flops = 6.0 * run["N"] * tokens
-        if own and not np.isclose(known, run["N0"]).any():
-            flops += 6.0 * run["N0"] * float(np.mean(own))
-        return flops
-
-    return cost
 
 
 @dataclass
@@ -113,7 +78,7 @@ def advise(
     table: pd.DataFrame,
     candidates: pd.DataFrame,
     targets: pd.DataFrame,
-    cost: Callable[[Mapping[str, float]], float] = training_cost,
+    cost: Cost = training_cost,
 ) -> list[Advice]:
     """Candidates from best to worst.
 
@@ -149,7 +114,7 @@ def undetermined(fit: Fit, table: pd.DataFrame) -> list[str]:
 class _Linear:
     """The full form linearised at a fit, in the engine's centred constants."""
 
-    def __init__(self, fit: Fit, table: pd.DataFrame):
+    def __init__(self, fit: Fit, table: pd.DataFrame) -> None:
         self.form = registry.FORMS.get(fit.form.name, fit.form)
         self.problem: Problem = bind(self.form, table)
         K = self.problem.K
@@ -175,7 +140,9 @@ class _Linear:
         return [n for n, s in zip(self.form.constants, share, strict=True) if s > LEARNT]
 
 
-def _update(covariance: Array, jacobian: Array, runs: pd.Series, shared: float, own: float):
+def _update(
+    covariance: Array, jacobian: Array, runs: pd.Series, shared: float, own: float
+) -> Array:
     """Posterior covariance after measuring these points (Kalman update, run by run)."""
     for run in runs.unique():
         rows = jacobian[(runs == run).to_numpy()]
@@ -186,81 +153,8 @@ def _update(covariance: Array, jacobian: Array, runs: pd.Series, shared: float, 
     return covariance
 
 
-# ------------------------------------------------------------------- what may be run next
-
-
-def candidate_runs(
-    table: pd.DataFrame, sizes: list[float], rates: list[float], budgets: list[float] | None = None
-) -> pd.DataFrame:
-    """Runs of every size x rate, each to all budgets (default the table's), as rows without loss.
-
-    L0 of an unknown size follows a power law in N0 through the known ones; Lp - L0, where the table
-    has it, one in N0 and the rate.
-    """
-    budgets = sorted(table["D"].unique()) if budgets is None else sorted(budgets)
-    known = table.groupby("N0")["L0"].first()
-    slope, level = np.polyfit(np.log(known.index), np.log(known), 1) if len(known) > 1 else (0, 0)
-    rows = []
-    for size in sizes:
-        near = known.index[np.isclose(known.index, size)]
-        loss = known[near[0]] if len(near) else np.exp(level + slope * np.log(size))
-        if len(known) == 1:
-            loss = known.iloc[0]
-        rows += [
-            {"run": f"N0 = {size:.4g}, rho = {rate:.3g}", "N0": size, "N": size * (1 - rate),
-             "rho": rate, "L0": loss, "D": d}
-            for rate in rates
-            for d in budgets
-        ]  # fmt: skip
-    found = pd.DataFrame(rows)
-    return found.assign(Lp=found["L0"] + _damage(table, found)) if "Lp" in table else found
-
-
-def _damage(table: pd.DataFrame, rows: pd.DataFrame) -> Array:
-    """Lp - L0 [m] by least squares of its logarithm on log N0 and log rho.
-
-    At most ten times beyond what was measured: a few runs that hardly hurt may give any slope.
-    """
-    hurt = table[table["Lp"] > table["L0"]]
-    if hurt.empty:
-        return np.full(len(rows), 1e-3)
-    measured = hurt["Lp"] - hurt["L0"]
-
-    def design(frame: pd.DataFrame) -> Array:
-        return np.column_stack([np.ones(len(frame)), np.log(frame["N0"]), np.log(frame["rho"])])
-
-    solved = np.linalg.lstsq(design(hurt), np.log(measured), rcond=1e-8)[0]
-    lowest, highest = np.log(measured.min() / 10), np.log(measured.max() * 10)
-    return np.exp(np.clip(design(rows) @ solved, lowest, highest))
-
-
-def default_runs(table: pd.DataFrame) -> pd.DataFrame:
-    """The runs offered where the user names none: the table's sizes and one half and twice their
-    ends, its rates and those between and one step beyond, up to .9, at its budgets.
-    """
-    sizes = sorted(table["N0"].unique())
-    rates = sorted(table.loc[table["N0"] == sizes[0], "rho"].unique())
-    steps = np.sqrt(np.array(rates[1:]) * rates[:-1]).tolist()
-    beyond = [rates[0] / 1.5, min(rates[-1] * 1.5, 0.9)]
-    found = candidate_runs(
-        table, [sizes[0] / 2, *sizes, sizes[-1] * 2], sorted({*rates, *steps, *beyond})
-    )
-    measured = set(zip(table["N0"], table["rho"].round(6), strict=True))
-    again = [(n, round(r, 6)) in measured for n, r in zip(found["N0"], found["rho"], strict=True)]
-    return found[~np.array(again)].reset_index(drop=True)
-
-
-def default_targets(table: pd.DataFrame) -> pd.DataFrame:
-    """What is to be predicted where the user names nothing: twice the largest size, at the smallest
-    and largest rate of the table, four times its largest budget.
-    """
-    rates = [table["rho"].min(), table["rho"].max()]
-    size, budget = 2 * table["N0"].max(), 4 * table["D"].max()
-    return candidate_runs(table, [size], sorted(set(rates)), [budget])
-
-
 def advice_record(
-    fit: Fit, table: pd.DataFrame, cost: Callable[[Mapping[str, float]], float] = training_cost
+    fit: Fit, table: pd.DataFrame, cost: Cost = training_cost
 ) -> dict[str, Any] | None:
     """What the table leaves open and the runs to cure it; None where nothing is open.
 
@@ -278,14 +172,14 @@ def advice_record(
     cheapest = [min(runs, key=lambda a: a.cost) for runs in teachers if runs]
     cures = sorted({a.run: a for a in cheapest}.values(), key=lambda a: a.cost)
     rest = [a for a in found if a not in cures][: max(SHOWN - len(cures), 0)]
-    return {"open": missing, "runs": [as_row(a) for a in cures + rest]}
+    return {"open": missing, "runs": [as_record(a) for a in cures + rest]}
 
 
-def as_row(advice: Advice) -> dict[str, Any]:
-    """One run's advice as a flat row."""
+def as_record(advice: Advice) -> NextRun:
+    """One run's advice as the law stage writes it down."""
     before, after = advice.interval
-    return {
-        "run": advice.run, "N0": advice.N0, "rho": advice.rho, "D": advice.D,
-        "cost": advice.cost, "half_width_before": before, "half_width_after": after,
-        "determines": advice.learns, "score": advice.score,
-    }  # fmt: skip
+    return NextRun(
+        run=advice.run, N0=advice.N0, rho=advice.rho, D=advice.D, cost=advice.cost,
+        half_width_before=before, half_width_after=after, determines=advice.learns,
+        score=advice.score,
+    )  # fmt: skip

@@ -1,139 +1,144 @@
-"""How many tokens: the three rules of law.md section 3, for any form whose loss falls with D.
+"""Answers of the fitted laws for one candidate: tokens for a rule, with interval and price.
 
-Target: L(D) = L_t. Marginal: -dL/dD = tau. Residual: L(D) - L(infinity) = epsilon. Solved by
-bisection in log D for a whole batch of constants at once (bootstrap draws), so that P² and the
-damage laws answer through one code; P²'s closed forms are the oracle in the tests.
+Rules: a target loss, a marginal gain, a residual (:mod:`p2law.laws.deciding.curves`). P² answers
+from the rate; the damage laws answer from the loss right after pruning, also for a method that was
+never post-trained (through the law over all methods). What to buy with a budget is
+:mod:`p2law.laws.deciding.buy`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from p2law.laws.forms.form import ONE, Form, log_quantity, parse_power
+from p2law.errors import UserError
+from p2law.laws.deciding.candidates import Candidate
+from p2law.laws.deciding.curves import Curve, for_marginal, for_residual, for_target
+from p2law.laws.deciding.study_laws import Laws
+from p2law.laws.forms.registry import HEADLINE
+from p2law.laws.records import FittedLaw
 
-LOG_LOW, LOG_HIGH = 0.0, np.log(1e18)
-"""Answers are sought between 1 and 1e18 tokens."""
+TrainingFlops = Callable[[float, float], float]
+"""(parameters while training, tokens) -> FLOPs."""
 
 
-@dataclass
-class Curve:
-    """Loss against D of one variant under a batch of constants [B].
+def training_flops(parameters: float, tokens: float) -> float:
+    """6 N D, the FLOPs of training N parameters on D tokens."""
+    return 6.0 * parameters * tokens
 
-    loss(D) = floor + sum_k scale_k D^-power_k + bent, the last being scale (1 + (D/tau)^e)^-b.
+
+@dataclass(frozen=True)
+class Answer:
+    """Tokens for one rule with a 95 % interval and their price; ``status`` says what they mean.
+
+    ``status``: "ok", "already there" (0 tokens), "out of reach at any budget" (tokens None), or
+    "beyond the data" when the answer lies over 10 x outside the fitted budgets. ``high`` is
+    infinite where no budget is sure to be enough. ``loss`` is the law's at that many tokens,
+    ``loss_low`` and ``loss_high`` its interval there.
     """
 
-    floor: np.ndarray
-    scales: np.ndarray
-    powers: np.ndarray
-    broken: tuple[np.ndarray, ...] | None
-
-    def loss(self, log_d: np.ndarray) -> np.ndarray:
-        """Loss [B, m] at log D [B, m] or [m]."""
-        x = np.atleast_2d(log_d)
-        terms = self.scales[:, :, None] * np.exp(-self.powers[:, :, None] * x[:, None, :])
-        total = self.floor[:, None] + terms.sum(1)
-        if self.broken:
-            scale, log_tau, power, depth = (a[:, None] for a in self.broken)
-            total = total + scale * np.exp(-depth * np.logaddexp(0.0, power * (x - log_tau)))
-        return total
-
-    def slope(self, log_d: np.ndarray) -> np.ndarray:
-        """-dL/dD [B, m] in nats per token at log D."""
-        x = np.atleast_2d(log_d)
-        terms = (self.scales * self.powers)[:, :, None] * np.exp(
-            -self.powers[:, :, None] * x[:, None, :]
-        )
-        total = terms.sum(1)
-        if self.broken:
-            scale, log_tau, power, depth = (a[:, None] for a in self.broken)
-            z = power * (x - log_tau)
-            share = 1.0 / (1.0 + np.exp(-np.clip(z, -500, 500)))
-            total = total + scale * depth * power * share * np.exp(-depth * np.logaddexp(0.0, z))
-        return total * np.exp(-x)
-
-    def limit(self) -> np.ndarray:
-        """Loss [B] after endless post-training."""
-        return self.floor + np.where(self.powers <= 0, self.scales, 0.0).sum(1)
+    candidate: Candidate
+    form: str
+    law: str
+    rule: str
+    level: float
+    tokens: float | None
+    low: float | None
+    high: float | None
+    loss: float | None
+    loss_low: float | None
+    loss_high: float | None
+    flops: float | None
+    gpu_hours: float | None
+    status: str
+    trust: str
 
 
-def curve(form: Form, constants: Mapping[str, np.ndarray], variant: Mapping[str, float]) -> Curve:
-    """The loss curve of one variant (N0, rho, L0, Lp, N as the form needs) under constants [B].
+def answer(
+    laws: Laws,
+    candidate: Candidate,
+    rules: Mapping[str, float],
+    flops_per_hour: float,
+    forms: Iterable[str] = HEADLINE,
+    cost: TrainingFlops = training_flops,
+) -> list[Answer]:
+    """Tokens for every rule under every form that can speak of this candidate.
 
-    Only forms whose D enters as a power or in a smoothly broken one have such a curve.
+    ``rules``: "target" (nats), "marginal" (nats per 1e6 tokens), "residual" (nats).
+    ``flops_per_hour`` is what one GPU (or core) sustains. Intervals are the run-level bootstrap's;
+    a target's is widened by the law's own error, since an error of the level moves the tokens that
+    reach it, while the other two rules rest on the curve's slope alone.
     """
-    frame = pd.DataFrame([{**variant, "D": 1.0, "loss": 1.0}])
-    known = {k: np.atleast_1d(np.asarray(v, dtype=float)) for k, v in constants.items()}
-    B = len(next(iter(known.values())))
-    logs = {q: float(log_quantity(frame, q)[0]) for q in form.quantities if q != "D"}
-    floor = np.full(B, np.exp(logs[form.offset]) if form.offset else 0.0)
-    scales, powers, broken = [], [], None
-    for amplitude, term in form.terms.items():
-        level = np.zeros(B)
-        for quantity, power in term.items():
-            if quantity != "D":
-                level = level + _exponent(power, known, B) * logs[quantity]
-        scale = np.exp(level) * (1.0 if amplitude == ONE else known.get(amplitude, np.zeros(B)))
-        if form.broken and form.broken.term == amplitude:
-            broken = (scale, *_broken(form, known, logs, B))
-        elif "D" in term:
-            scales.append(scale)
-            powers.append(-_exponent(term["D"], known, B))
-        else:
-            floor = floor + scale
-    if not scales:
-        scales, powers = [np.zeros(B)], [np.ones(B)]
-    return Curve(floor, np.stack(scales, 1), np.stack(powers, 1), broken)
+    found = []
+    for name in forms:
+        fit = laws.fit(candidate, name)
+        if fit is None:
+            continue
+        for rule, level in rules.items():
+            tokens, low, high = _tokens(laws, candidate, fit, rule, level)
+            price = _price(laws, candidate, fit, tokens, flops_per_hour, cost)
+            found.append(Answer(candidate=candidate, form=name, law=fit.method, rule=rule,
+                                level=level, low=low, high=high, **price))  # fmt: skip
+    return found
 
 
-def _exponent(power: str, known: Mapping[str, np.ndarray], B: int) -> np.ndarray:
-    total = np.zeros(B)
-    for name, sign in parse_power(power).items():
-        total = total + sign * (1.0 if name == ONE else known.get(name, 0.0))
-    return total
+def _tokens(
+    laws: Laws, candidate: Candidate, fit: FittedLaw, rule: str, level: float
+) -> tuple[float, float | None, float | None]:
+    """Tokens for one rule and their interval; infinite where no budget is enough."""
+    if rule == "target" and candidate.Lp is not None and level >= candidate.Lp:
+        return 0.0, 0.0, 0.0  # no law is asked: P² has no value at D = 0
+    best, several = laws.curves(candidate.measured(), fit)
+    tokens = float(_solve(best, rule, level)[0])
+    if several is None:
+        return tokens, None, None
+    low, high = laws.interval(fit, tokens, _solve(several, rule, level))
+    if rule == "target":
+        at = tokens if math.isfinite(tokens) else float(laws.fitted_rows(fit)["D"].max())
+        widen = math.exp(laws.error(candidate, fit, max(at, 1.0)))
+        low = min(low, float(for_target(best, level * widen)[0]))
+        high = max(high, float(for_target(best, level / widen)[0]))
+    return tokens, low, high
 
 
-def _broken(form: Form, known, logs, B: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    broken = form.broken
-    log_tau = np.log(known[broken.t0])
-    for quantity, name in broken.by.items():
-        log_tau = log_tau + known.get(name, 0.0) * logs[quantity]
-    depth = known[broken.depth] if broken.depth else np.ones(B)
-    return log_tau, known[broken.power], depth
+def _solve(curve: Curve, rule: str, level: float) -> np.ndarray:
+    if rule == "target":
+        return for_target(curve, level)
+    if rule == "marginal":
+        return for_marginal(curve, level / 1e6)
+    if rule == "residual":
+        return for_residual(curve, level)
+    raise UserError(f"plan rule {rule!r} is unknown; allowed: target, marginal, residual")
 
 
-# Each answer is tokens [B]: 0 where the pruned model is there already, inf where no D suffices.
+def _price(
+    laws: Laws,
+    candidate: Candidate,
+    fit: FittedLaw,
+    tokens: float,
+    per_hour: float,
+    cost: TrainingFlops,
+) -> dict[str, Any]:
+    """What an answer costs and what loss it buys."""
+    trust = laws.trust(candidate, fit)
+    if math.isinf(tokens):
+        empty = ("tokens", "loss", "loss_low", "loss_high", "flops", "gpu_hours")
+        return dict.fromkeys(empty) | {"status": "out of reach at any budget", "trust": trust}
+    flops = cost(candidate.trained, tokens)
+    loss, low, high = laws.loss(candidate, fit, tokens)
+    if tokens == 0 and candidate.Lp is not None:
+        loss, low, high = candidate.Lp, None, None
+    status = "already there" if tokens == 0 else laws.within(fit, tokens)
+    return {"tokens": tokens, "loss": loss, "loss_low": low, "loss_high": high, "flops": flops,
+            "gpu_hours": flops / per_hour, "status": status, "trust": trust}  # fmt: skip
 
 
-def for_target(curve: Curve, target: float) -> np.ndarray:
-    """Tokens at which the loss reaches ``target`` nats."""
-    return _falling(curve.loss, np.full(len(curve.floor), target))
-
-
-def for_marginal(curve: Curve, tau: float) -> np.ndarray:
-    """Tokens beyond which one more token saves less than ``tau`` nats."""
-    return _falling(curve.slope, np.full(len(curve.floor), tau))
-
-
-def for_residual(curve: Curve, epsilon: float) -> np.ndarray:
-    """Tokens that leave ``epsilon`` nats above the loss of endless post-training."""
-    return _falling(curve.loss, curve.limit() + epsilon)
-
-
-def _falling(function, level: np.ndarray) -> np.ndarray:
-    """Where a function of log D is at or below ``level`` [B] for good.
-
-    A loss falls everywhere; the slope of a rectified curve rises at first, so the last crossing is
-    looked for on a grid before it is bisected.
-    """
-    grid = np.linspace(LOG_LOW, LOG_HIGH, 200)
-    above = function(grid[None]) > level[:, None]
-    last = np.where(above.any(1), len(grid) - 1 - above[:, ::-1].argmax(1), -1)
-    low, high = grid[np.maximum(last, 0)], grid[np.minimum(last + 1, len(grid) - 1)]
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        below = function(middle[:, None])[:, 0] <= level
-        high = np.where(below, middle, high)
-        low = np.where(below, low, middle)
-    return np.where(last < 0, 0.0, np.where(last == len(grid) - 1, np.inf, np.exp(high)))
+def as_rows(found: Iterable[Any]) -> list[dict[str, Any]]:
+    """Flat rows of answers or choices, the candidate's fields first."""
+    rows = []
+    for item in found:
+        row = asdict(item)
+        rows.append(row.pop("candidate") | row)
+    return rows

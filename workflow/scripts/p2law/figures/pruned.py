@@ -10,73 +10,69 @@ from matplotlib.lines import Line2D
 
 from p2law.figures import style
 from p2law.figures.data import Data
-from p2law.tables.oneshot import matched_rates
+from p2law.tables.matching import matched_rates
 
 KINDS = {"weights": "weights", "depth": "blocks", "width": "rows and columns"}
 COLUMNS = ["family", "model", "method", "settings", "rate", "matched", "L0", "Lp", "damage"]
 COLUMNS += ["damage_se"]
 
 
-def oneshot(data: Data) -> tuple[Figure, pd.DataFrame]:
+def pruned(data: Data) -> tuple[Figure, pd.DataFrame]:
     """A panel a model, a line a method (best first within its kind), a point a variant.
 
     x: damage Lp - L0 with its paired standard error, logarithmic where all are positive. Points of
-    one shade and marker have about the same achieved rate, and may be compared; the number is that
-    of the rate at which most methods were tried.
+    one shade and marker have about the same achieved rate in their model, which its legend tells,
+    and may be compared; the number is that of the rate at which most methods were tried.
     """
-    table = data.oneshot
-    table = table.assign(matched=matched_rates(table["rate"].tolist()))
-    levels = sorted(table["matched"].unique())
+    table = data.oneshot.assign(matched=matched_rates(data.oneshot))
     lines = order(table)
-    models = list(dict.fromkeys(table.sort_values("N0")["model"]))
-    figure, axes = style.panels(1, len(models), height=0.17 * len(lines) + 0.9, sharey=True)
-    for panel, model in zip(axes[0], models, strict=True):
-        here = table[table["model"] == model]
-        _panel(panel, here, lines, levels)
-        panel.set_title(f"{model}: L0 {here['L0'].iloc[0]:.3f}")
+    models = list(table.sort_values("N0").groupby(["family", "model"], sort=False))
+    models.sort(key=lambda item: list(dict.fromkeys(table["family"])).index(item[0][0]))
+    figure, panels = style.wrapped(len(models), most=4, height=0.17 * len(lines) + 1.4, sharey=True)
+    for panel, ((family, model), here) in zip(panels, models, strict=True):
+        _panel(panel, here, lines)
+        above = f"{family}, " if table["family"].nunique() > 1 else ""
+        panel.set_title(f"{above}{model}: L0 {here['L0'].iloc[0]:.3f}")
         panel.set_xlabel("damage Lp - L0, nats per token")
-    axes[0, 0].set_yticks(range(len(lines)), [method for _, method in lines])
-    axes[0, 0].set_ylim(len(lines) - 0.5, -0.5)
-    handles = [
-        Line2D([], [], label=f"{rate:.1%}", **_look(k, len(levels)))
-        for k, rate in enumerate(levels)
-    ]
-    figure.legend(
-        handles=handles, title="parameters removed", loc="outside lower center",
-        ncols=min(len(levels), 8),
-    )  # fmt: skip
+    panels[0].set_yticks(range(len(lines)), [method for _, method in lines])
+    panels[0].set_ylim(len(lines) - 0.5, -0.5)
     return figure, table[COLUMNS]
 
 
-def order(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """(kind, method) from above: kinds as declared, then by damage at the most common rate.
+def common_rate(table: pd.DataFrame) -> float:
+    """The group of rates at which most methods were tried."""
+    return table.groupby("matched")["method"].nunique().idxmax()
 
-    A method without that rate goes after those that have it.
+
+def order(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """(kind, method) from above: kinds as declared, then by place at each model's most common rate.
+
+    A place is a rank inside one model, averaged over models: damages of two tokenizers are not
+    compared. A method without that rate goes after those that have it, by its mean damage.
     """
-    common = table.groupby("matched")["method"].nunique().idxmax()
-    ranks = {}
+    keys = [column for column in ("family", "model") if column in table]
+    common = [rows[rows["matched"] == common_rate(rows)] for _, rows in table.groupby(keys)]
+    places = pd.concat(rows.assign(place=rows["damage"].rank()) for rows in common)
+    places = places.groupby("method")["place"].mean()
+    kinds, ranks = list(KINDS), {}
     for method, rows in table.groupby("method"):
-        at = rows[rows["matched"] == common]
-        known = at if len(at) else rows
-        kind = list(KINDS).index(rows["prune"].iloc[0])
-        ranks[method] = (kind, not len(at), known["damage"].mean(), method)
-    kinds = list(KINDS)
+        place = places.get(method)
+        by = (place is None, rows["damage"].mean() if place is None else place)
+        ranks[method] = (kinds.index(rows["prune"].iloc[0]), *by, method)
     return [(kinds[rank[0]], method) for method, rank in sorted(ranks.items(), key=lambda i: i[1])]
 
 
-def _panel(
-    panel: Axes, here: pd.DataFrame, lines: list[tuple[str, str]], levels: list[float]
-) -> None:
+def _panel(panel: Axes, here: pd.DataFrame, lines: list[tuple[str, str]]) -> None:
     """One model's points, those at its most common rate with their numbers."""
-    common = here.groupby("matched")["method"].nunique().idxmax()
     places = {method: i for i, (_, method) in enumerate(lines)}
+    levels = sorted(here["matched"].unique())
     for k, level in enumerate(levels):
         at = here[here["matched"] == level]
         panel.errorbar(
             at["damage"], at["method"].map(places), xerr=at["damage_se"], elinewidth=0.8,
             **_look(k, len(levels)),
         )  # fmt: skip
-    for row in here[here["matched"] == common].itertuples():
+    for row in here[here["matched"] == common_rate(here)].itertuples():
         panel.annotate(
             f"{row.damage:.3f}", (row.damage, places[row.method]), xytext=(5, 1.5),
             textcoords="offset points", fontsize=6, color="0.3",
@@ -89,6 +85,15 @@ def _panel(
     panel.margins(x=0.12)
     panel.grid(axis="y", color="0.94")
     _part_kinds(panel, [kind for kind, _ in lines])
+    handles = [
+        Line2D([], [], label=f"{level:.1%}", **_look(k, len(levels)))
+        for k, level in enumerate(levels)
+    ]
+    panel.legend(
+        handles=handles, title="parameters removed", loc="upper center", ncols=3, fontsize=6,
+        bbox_to_anchor=(0.5, -0.45 / (0.17 * len(lines) + 0.4)), columnspacing=0.8,
+        handletextpad=0.1, title_fontsize=6,
+    )  # fmt: skip
 
 
 def _part_kinds(panel: Axes, kinds: list[str]) -> None:
@@ -114,6 +119,6 @@ def _plain_ticks(panel: Axes, values: pd.Series) -> None:
 
 def _look(k: int, count: int) -> dict[str, Any]:
     """Marker and shade of the k-th of so many rates: the more is removed, the darker."""
-    marker = style.MARKERS[k % len(style.MARKERS)]
+    marker = style.look(k, count)["marker"]
     color = style.shade(count - 1 - k, count)
     return {"marker": marker, "color": color, "linestyle": "", "markersize": 4}
