@@ -28,6 +28,7 @@ from collections import defaultdict  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
@@ -35,7 +36,7 @@ import law_simulate as simulate  # noqa: E402
 from p2law.laws.fitting.fit import Fit, fit  # noqa: E402
 from p2law.laws.forms import registry  # noqa: E402
 from p2law.laws.judging.likelihood import profiles, sandwich  # noqa: E402
-from p2law.laws.judging.uncertainty import bootstrap  # noqa: E402
+from p2law.laws.judging.uncertainty import Bootstrap, bootstrap  # noqa: E402
 
 RATES = [0.15, 0.3, 0.45]
 GRIDS = {
@@ -48,7 +49,14 @@ TRUTH = {
 }
 
 
-def draw(kind: str, sizes: list, rates: list, budgets: list, seed: int, shared: float):
+def draw(
+    kind: str,
+    sizes: list[float],
+    rates: list[float],
+    budgets: list[float],
+    seed: int,
+    shared: float,
+) -> pd.DataFrame:
     """A study on a grid; L0 follows one power law of N0 in every grid."""
     clean = simulate.grid(sizes, rates, budgets)
     clean["L0"] = 3.3 * (clean["N0"] / GRIDS[kind][0][0]) ** -0.10
@@ -66,7 +74,7 @@ def asked(kind: str) -> dict[str, tuple[list, list, list]]:
     }
 
 
-def intervals(found: Fit, runs: np.ndarray, by_run) -> dict[str, dict]:
+def intervals(found: Fit, runs: np.ndarray, by_run: Bootstrap) -> dict[str, dict]:
     """Intervals by method and constant; an open end of a profile is infinite."""
     profile = {
         p.name: (-np.inf if p.low is None else p.low, np.inf if p.high is None else p.high)

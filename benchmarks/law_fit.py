@@ -21,6 +21,7 @@ import sys  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable, Iterable  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
@@ -32,7 +33,7 @@ import law_simulate as simulate  # noqa: E402
 from p2law.laws.fitting.engine import huber  # noqa: E402
 from p2law.laws.fitting.fit import fit  # noqa: E402
 from p2law.laws.forms import registry  # noqa: E402
-from p2law.laws.judging.uncertainty import bootstrap  # noqa: E402
+from p2law.laws.judging.uncertainty import Bootstrap, bootstrap  # noqa: E402
 from p2law.laws.table import prepare  # noqa: E402
 
 DELTA = 1e-3
@@ -85,7 +86,7 @@ def chinchilla_rival(rows: pd.DataFrame) -> tuple[Callable[[np.ndarray], float],
     )  # fmt: skip
 
 
-def timed(work: Callable):
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     """Its result and the CPU seconds it took."""
     began = time.process_time()
     result = work()
@@ -127,7 +128,7 @@ def main() -> None:
         compare("Chinchilla", "chinchilla", open_table(options.chinchilla), chinchilla_rival)
     for rows in (simulate.study().query("method == 'depth'"), simulated(0)):
 
-        def whole(rows=rows):
+        def whole(rows: pd.DataFrame = rows) -> Bootstrap:
             return bootstrap(
                 fit(registry.get("p2"), rows, delta=DELTA), rows["run"].to_numpy(), 1000, 0
             )

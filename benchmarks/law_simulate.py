@@ -24,7 +24,9 @@ P2_CONSTANTS = {
 """A plausible P² law at 0.2 to 1 M parameters; not fitted to anything, not the paper's."""
 
 
-def grid(sizes: list[float], rates: list[float], budgets: list[float], method: str = "depth"):
+def grid(
+    sizes: list[float], rates: list[float], budgets: list[float], method: str = "depth"
+) -> pd.DataFrame:
     """Every size x rate x budget as a loss table without losses (L0 falls with size)."""
     rows = [
         {

@@ -111,6 +111,10 @@ def test_without_runs_each_row_is_one_and_the_fit_says_so(losses, tmp_path, monk
         (["--form", "p2", *mapped("p2"), "--delta", "-1"], "delta -1.0: must be a number above 0"),
         (["--form", "p2", *mapped("p2"), "--delta", "wide"], "--delta wide"),
         (["--form", "p2", *mapped("p2"), "--objective", "ridge"], "'ridge' is unknown; allowed"),
+        ([*mapped("p2"), "--bootstrap", "-5"], "--bootstrap -5: a whole number, 0 or more"),
+        ([*mapped("p2"), "--seed", "-1"], "--seed -1: a whole number, 0 or more"),
+        ([*mapped("p2"), "--delta", "nan"], "delta nan: must be a number above 0"),
+        ([*mapped("p2"), "--column", "N0=name"], "N0 is given twice, as params before"),
         (["--form", "p2", *mapped("p2"), "--run", "m9"], "--run m9: no such run; .* has m0/"),
         (["--form", "rectified", *mapped("rectified")], "a law of one curve .* 9 runs.*--run"),
         (["--form", "p2", *mapped("p2"), "--run", "m0/depth-0.15/0"], ""),
@@ -143,3 +147,101 @@ def test_a_fit_that_did_not_converge_is_an_error_and_says_so(losses, tmp_path, m
     with pytest.raises(UserError, match="did not converge"):
         by_hand(monkeypatch, losses, *mapped("p2"), "--bootstrap", "5", "--out", out)
     assert json.loads(out.read_text())["converged"] is False
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    """A CSV with our own names and three methods."""
+    path = tmp_path_factory.mktemp("study") / "losses.csv"
+    simulate.study(seed=5).drop(columns="run_given").to_csv(path, index=False)
+    return path
+
+
+def changed(study: Path, folder: Path, **columns) -> Path:
+    table = pd.read_csv(study)
+    table.assign(**columns).to_csv(folder / "changed.csv", index=False)
+    return folder / "changed.csv"
+
+
+@pytest.mark.parametrize("way", ["same", "link", "dots"])
+def test_the_table_is_never_overwritten(study, tmp_path, monkeypatch, way):
+    path = changed(study, tmp_path)
+    before = path.read_bytes()
+    (tmp_path / "link.csv").symlink_to(path)
+    (tmp_path / "sub").mkdir()
+    out = {"same": path, "link": tmp_path / "link.csv", "dots": tmp_path / "sub/../changed.csv"}[
+        way
+    ]
+    with pytest.raises(UserError, match="is the table itself"):
+        by_hand(monkeypatch, path, "--out", out)
+    assert path.read_bytes() == before
+    with pytest.raises(UserError, match="is a folder"):
+        by_hand(monkeypatch, path, "--out", tmp_path / "sub")
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        ({"L0": lambda t: t["L0"] / np.log(2)}, "105 of 105 losses lie below their L0"),
+        ({"L0": lambda t: np.exp(t["L0"])}, "105 of 105 losses lie below their L0"),
+        ({"L0": lambda t: t["L0"] + 1}, "105 of 105 losses lie below their L0"),
+        ({"loss": lambda t: t["loss"] / np.log(2)}, "times above their L0 or more"),
+        ({"loss": lambda t: np.exp(t["loss"])}, "times above their L0 or more"),
+    ],
+)
+def test_two_scales_of_loss_in_one_fit_are_told(study, tmp_path, monkeypatch, capsys, change, note):
+    path = changed(study, tmp_path, **change)
+    out = tmp_path / "fit.json"
+    try:
+        by_hand(monkeypatch, path, "--bootstrap", "0", "--out", out)
+    except UserError as error:  # not converged: the doubts stand in the message
+        assert note in str(error)
+        return
+    found, said = json.loads(out.read_text()), capsys.readouterr().out
+    assert any(note in n and "another unit or evaluation?" in n for n in found["notes"])
+    assert note in said and "mean error" in said and "R²" in said
+
+
+def test_a_sound_table_raises_no_doubt_and_its_errors_are_printed(
+    study, tmp_path, monkeypatch, capsys
+):
+    found = by_hand(
+        monkeypatch, study, "--where", "method=depth", "--bootstrap", "0", "--out",
+        tmp_path / "fit.json",
+    )  # fmt: skip
+    said = capsys.readouterr().out
+    assert "another unit" not in said and "methods" not in said
+    error, r2 = found["metrics"]["mean_abs_rel_error"], found["metrics"]["r2"]
+    assert f"mean error {100 * error:.3g} %, R² {r2:.6g}" in said
+
+
+def test_rows_of_several_methods_are_told_and_can_be_chosen(study, tmp_path, monkeypatch):
+    out = ("--bootstrap", "0", "--out", tmp_path / "fit.json")
+    whole = by_hand(monkeypatch, study, *out)
+    assert any("rows of 3 methods (depth, sparse, width)" in n for n in whole["notes"])
+    one = by_hand(monkeypatch, study, "--where", "method=depth", *out)
+    assert one["points"] == 45 and one["objective"] < whole["objective"]
+
+
+@pytest.mark.parametrize("column", ["family", "recipe"])
+def test_families_and_recipes_are_never_fitted_as_one(study, tmp_path, monkeypatch, column):
+    path = changed(study, tmp_path, **{column: lambda t: t["run"].map(lambda r: "ab"[len(r) % 2])})
+    out = ("--bootstrap", "0", "--out", tmp_path / "fit.json")
+    with pytest.raises(UserError, match=f"2 values of {column} .*--where {column}="):
+        by_hand(monkeypatch, path, *out)
+    assert by_hand(monkeypatch, path, "--where", f"{column}=a", *out)["points"] < 105
+
+
+def test_constants_at_a_fence_are_marked_in_the_terminal(study, tmp_path, monkeypatch, capsys):
+    """Losses that a D^-5 makes: beta ends at its upper fence, 3."""
+    path = changed(
+        study, tmp_path, loss=lambda t: t["L0"] + t["rho"] * (0.2 + (t["D"] / 1.6e4) ** -5.0)
+    )
+    found = by_hand(
+        monkeypatch, path, "--form", "p2_no_size_term", "--bootstrap", "0", "--out",
+        tmp_path / "fit.json",
+    )  # fmt: skip
+    assert found["at_fences"]["beta"] == "high" and found["constants"]["beta"] == 3.0
+    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("  beta"))
+    assert "at its high fence" in line
+    assert found["status"] in ("at a fence", "undetermined")

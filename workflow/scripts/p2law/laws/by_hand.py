@@ -21,7 +21,7 @@ from p2law.laws.judging.soundness import doubts
 from p2law.laws.judging.uncertainty import Bootstrap, bootstrap
 from p2law.laws.records import FittedLaw
 from p2law.laws.results import finite
-from p2law.laws.rows import families, of_recipe, recipes, where
+from p2law.laws.rows import Group, families, of_recipe, recipes, where
 from p2law.laws.table import check_table, read_table
 
 
@@ -62,16 +62,18 @@ def by_hand(asked: Asked) -> str:
     }  # fmt: skip
     result = fit(form, table, **settings)
     draws, notes = replicates(result, table, asked)
-    law = described(result, table, draws, {"family": "", "method": ""})
+    law = described(result, table, draws, Group("", ""))
     found = extrapolation(form, table, law.errors.mean_abs_rel_error, **settings)
-    notes = [*law.notes, *notes, *doubts(form, table), *warnings(found)]
+    doubted = doubts(form, table)
+    notes = [*law.notes, *notes, *doubted, *warnings(found)]
     record = as_json(law, form) | {"notes": list(dict.fromkeys(notes)), "extrapolation": found}
     record["points"] = len(table)
     canonical.write_json(asked.out, finite(record))
     if not law.converged:
         raise UserError(
             f"{asked.form} did not converge on {asked.table}: one more step promises"
-            f" {result.gain:.1e} of the objective; {asked.out} says so in 'status'"
+            f" {result.gain:.1e} of the objective; "
+            + "; ".join([f"{asked.out} says so in 'status'", *doubted])
         )
     return summary(law, form, record["notes"])
 

@@ -1,7 +1,6 @@
 """From a fit of the engine to its record: constants with units and intervals, errors, notes."""
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -12,16 +11,15 @@ from p2law.laws.forms.form import Form, parse_power
 from p2law.laws.judging import metrics
 from p2law.laws.judging.uncertainty import FEW_RUNS, Bootstrap
 from p2law.laws.records import Constant, FittedLaw
+from p2law.laws.rows import Group
 
 
-def described(
-    result: Fit, rows: pd.DataFrame, draws: Bootstrap | None, label: Mapping[str, str]
-) -> FittedLaw:
+def described(result: Fit, rows: pd.DataFrame, draws: Bootstrap | None, label: Group) -> FittedLaw:
     """A fit as a record: constants by the source's names with units and intervals, its health."""
     runs = int(rows["run"].nunique())
     few = draws is not None and runs < FEW_RUNS
     return FittedLaw(
-        **label,
+        *label,
         form=result.form.name,
         formula=result.form.formula,
         status=result.status,

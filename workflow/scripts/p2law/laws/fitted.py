@@ -22,6 +22,7 @@ from p2law.laws.judging.intervals import ModelError, model_error
 from p2law.laws.judging.likelihood import profiles, sandwich
 from p2law.laws.judging.uncertainty import Bootstrap, bootstrap
 from p2law.laws.records import ExponentProfile, FittedLaw, NextRuns
+from p2law.laws.rows import Group
 
 RESTARTS = 12
 """Starts followed to their end where a fit is one of hundreds; a headline fit follows ``KEPT``."""
@@ -64,7 +65,7 @@ class JointFit:
         low, high = self.draws.prediction_interval(rows)
         return self.error.widen(rows, self.predict(rows), low, high)
 
-    def record(self, label: Mapping[str, str]) -> FittedLaw:
+    def record(self, label: Group) -> FittedLaw:
         """What the fit says of itself."""
         found = described(self.result, self.rows, self.draws, label)
         if self.headline:
@@ -78,17 +79,17 @@ class JointFit:
             found = replace(found, model_error=self.error.record())
         return found
 
-    def draw_rows(self, label: Mapping[str, str]) -> list[dict[str, Any]]:
+    def draw_rows(self, label: Group) -> list[dict[str, Any]]:
         """The bootstrap's constants, one row a replicate."""
         if self.draws is None:
             return []
-        table = pd.DataFrame(self.draws.constants()).assign(**label, form=self.form.name)
+        table = pd.DataFrame(self.draws.constants()).assign(**label._asdict(), form=self.form.name)
         return table.to_dict("records")
 
-    def advice(self, label: Mapping[str, str]) -> list[NextRuns]:
+    def advice(self, label: Group) -> list[NextRuns]:
         """What the rows leave open and the runs to cure it; none where nothing is open."""
         found = advice_record(self.result, self.rows) if self.headline else None
-        return [NextRuns(**label, form=self.form.name, **found)] if found else []
+        return [NextRuns(*label, self.form.name, **found)] if found else []
 
 
 class RunByRunFit:
@@ -121,22 +122,22 @@ class RunByRunFit:
         """None: NaN [m], [m]."""
         return np.full(len(rows), np.nan), np.full(len(rows), np.nan)
 
-    def draw_rows(self, label: Mapping[str, str]) -> list[dict[str, Any]]:
+    def draw_rows(self, label: Group) -> list[dict[str, Any]]:
         """None."""
         return []
 
-    def advice(self, label: Mapping[str, str]) -> list[NextRuns]:
+    def advice(self, label: Group) -> list[NextRuns]:
         """None: what one run teaches helps no other."""
         return []
 
-    def record(self, label: Mapping[str, str]) -> FittedLaw:
+    def record(self, label: Group) -> FittedLaw:
         """Totals over runs, and each run's constants."""
         fits = [law.result for law in self.laws.values()]
         predicted = self.predict(self.rows)
         done = sum(f.converged for f in fits)
         first = next(s for s in Status if any(f.status is s for f in fits))
         return FittedLaw(
-            **label,
+            *label,
             form=self.form.name,
             formula=self.form.formula,
             status=first,
@@ -169,7 +170,7 @@ def fitted(
 
 def prediction_rows(
     rows: pd.DataFrame, predicted: np.ndarray, interval: tuple[np.ndarray, np.ndarray],
-    label: Mapping[str, str], form: str, split: str = "fit", held: str = "",
+    label: Group, form: str, split: str = "fit", held: str = "",
 ) -> list[dict[str, Any]]:  # fmt: skip
     """A row a point: its loss, what was predicted and the interval of a measured loss."""
     low, high = interval
@@ -177,5 +178,5 @@ def prediction_rows(
         predicted=predicted, low=low, high=high, error=predicted / rows["loss"] - 1.0
     )
     source = rows.get("method", "")
-    table = table.assign(point_method=source, form=form, split=split, held=held, **label)
+    table = table.assign(point_method=source, form=form, split=split, held=held, **label._asdict())
     return table.to_dict("records")

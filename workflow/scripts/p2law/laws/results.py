@@ -163,7 +163,6 @@ class LawResults(Law):
             ) from None
         predictions = pd.read_csv(
             folder / "predictions.csv",
-            float_precision="round_trip",
             dtype=dict.fromkeys(TEXT, str),
         )
         texts = predictions.columns.intersection(TEXT)

@@ -5,6 +5,7 @@ here, so that no number rests on two recipes or on two families at once.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -12,6 +13,13 @@ from p2law.errors import UserError
 
 POOLED = "all"
 """The method of a law over all methods."""
+
+
+class Group(NamedTuple):
+    """Whose rows a law is fitted to; the method may be ``POOLED``."""
+
+    family: str
+    method: str
 
 
 def recipes(table: pd.DataFrame) -> list[str]:
@@ -81,6 +89,4 @@ def where(table: pd.DataFrame, choices: Iterable[str]) -> pd.DataFrame:
                 held = ", ".join(dict.fromkeys(texts))
                 raise UserError(f"--where {column}={value}: no such row; {column} is {held[:300]}")
         table = table[texts.isin(values) | raw.isin(values)]
-        if table.empty:
-            raise UserError(f"--where {column}={', '.join(values)}: no row fits all choices")
     return table.reset_index(drop=True)

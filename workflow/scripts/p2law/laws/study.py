@@ -24,7 +24,7 @@ from p2law.laws.judging.soundness import below_base, coverage, rises, usable_row
 from p2law.laws.judging.uncertainty import LEVEL
 from p2law.laws.records import FittedLaw, Holdout, NextRuns, Skipped
 from p2law.laws.results import KEYS, LawResults
-from p2law.laws.rows import groups, of_recipe, recipes
+from p2law.laws.rows import Group, groups, of_recipe, recipes
 from p2law.laws.table import check_table, prepare
 
 SPEC = {"forms", "objective", "delta", "bootstrap", "seed", "key", "signs", "recipe"}
@@ -42,7 +42,7 @@ class Part:
     draws: list[dict[str, Any]] = field(default_factory=list)
 
 
-Task = tuple[dict[str, str], pd.DataFrame, str, Mapping[str, Any]]
+Task = tuple[Group, pd.DataFrame, str, Mapping[str, Any]]
 """(family and method, their rows, name of the form, spec)."""
 
 
@@ -59,7 +59,7 @@ def fit_study(table: pd.DataFrame, spec: Mapping[str, Any], processes: int = 1) 
     table = of_recipe(whole, spec["recipe"])
     # One budget leaves every form skipped, with the reason, and no study without its other pages.
     check_table(table, [registry.get(registry.P2)], least_budgets=1)
-    labelled = [({"family": f, "method": m}, group) for f, m, group in groups(table)]
+    labelled = [(Group(f, m), group) for f, m, group in groups(table)]
     tasks = [(label, group, name, spec) for label, group in labelled for name in spec["forms"]]
     if processes > 1:
         with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
@@ -94,7 +94,7 @@ def _one_form(task: Task) -> Part:
     form = registry.get(name)
     usable, note = usable_rows(form, group)
     if usable is None:
-        return Part(skipped=[Skipped(**label, form=name, reason=note)])
+        return Part(skipped=[Skipped(*label, form=name, reason=note)])
     law, predicted, interval = fitted(form, spec, usable)
     record = law.record(label)
     if note:

@@ -19,8 +19,10 @@ POSITIVE = ("N0", "N", "N_average", "D", "L0", "Lp", "loss")
 UNIT_GAP = {"N0": 1e4, "N": 1e4, "N_average": 1e4, "D": 1e5}
 """Ratio of one value to the next from which a column's units may be mixed up: they are where, too,
 what lies below is too small for a count and what lies above too large for millions or billions."""
-COUNT, MILLIONS = 1e3, 1e5
-"""No model has fewer parameters, no run fewer tokens; and none so many millions of them."""
+COUNT = 1e3
+"""No model has fewer parameters, no run fewer tokens."""
+LARGE = {"N0": 1e5, "N": 1e5, "N_average": 1e5, "D": 1e4}
+"""No table in millions or billions has larger values beside such small ones."""
 KEPT = 0.02
 """Tolerance of the share of parameters kept against the rate (n:m methods count non-zeros)."""
 
@@ -184,7 +186,7 @@ def _check_units(frame: pd.DataFrame, column: str, where: str) -> None:
     values = frame[column].to_numpy(dtype=float)
     levels = np.unique(values)
     wide = levels[1:] / levels[:-1] > UNIT_GAP[column]
-    mixed = np.flatnonzero(wide & (levels[:-1] < COUNT) & (levels[1:] > MILLIONS))
+    mixed = np.flatnonzero(wide & (levels[:-1] < COUNT) & (levels[1:] > LARGE[column]))
     if not len(mixed):
         return
     cut = levels[mixed[0]]

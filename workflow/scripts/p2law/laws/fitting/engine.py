@@ -73,7 +73,10 @@ def minimise(
     )
 
 
-def _minimise(problem, starts, delta, signs, weights, held, max_steps, tolerance) -> Minimum:
+def _minimise(
+    problem: Problem, starts: Array, delta: float, signs: str, weights: Array | None, held: Array,
+    max_steps: int, tolerance: float,
+) -> Minimum:  # fmt: skip
     low, high = problem.limits(signs)
     phi = np.clip(np.array(starts, dtype=float), low, high)
     weights = np.ones((len(phi), len(problem.y))) if weights is None else weights
@@ -112,7 +115,10 @@ def _value(residuals: Array, delta: float, weights: Array) -> Array:
     return np.where(finite.all(-1), huber(np.where(finite, residuals, 0.0), delta, weights), np.inf)
 
 
-def _step(problem, phi, delta, weights, damping, low, high, held) -> tuple[Array, Array]:
+def _step(
+    problem: Problem, phi: Array, delta: float, weights: Array, damping: Array, low: Array,
+    high: Array, held: Array,
+) -> tuple[Array, Array]:  # fmt: skip
     """One damped step for each start, amplitudes solved anew at the new exponents, and values."""
     residuals, jacobian = problem.linearise(phi)
     residuals = np.where(np.isfinite(residuals), residuals, 0.0)
@@ -138,7 +144,15 @@ def _step(problem, phi, delta, weights, damping, low, high, held) -> tuple[Array
     return _solve_amplitudes(problem, np.clip(phi - step, low, high), delta, weights, low)
 
 
-def _solve(newton, metric, gradient, damping, frozen, fixed, K) -> Array:
+def _solve(
+    newton: Array,
+    metric: Array,
+    gradient: Array,
+    damping: Array,
+    frozen: Array,
+    fixed: Array,
+    K: int,
+) -> Array:
     """Damped step; frozen constants move by ``fixed`` and the others allow for it."""
     scale = np.sqrt(np.einsum("rpp->rp", metric))
     scale = np.where(scale > 0, scale, 1.0)
@@ -158,7 +172,9 @@ def _solve(newton, metric, gradient, damping, frozen, fixed, K) -> Array:
     return np.linalg.solve(system, right[..., None])[..., 0] / scale
 
 
-def _solve_amplitudes(problem, trial, delta, weights, low) -> tuple[Array, Array]:
+def _solve_amplitudes(
+    problem: Problem, trial: Array, delta: float, weights: Array, low: Array
+) -> tuple[Array, Array]:
     """One reweighted solve for the amplitudes at fixed exponents: the better of both, its value."""
     K = problem.K
     constant, scaled = problem.split(problem.terms(trial[:, K:]))

@@ -90,6 +90,6 @@ def identifiability(problem: Problem, phi: Array) -> tuple[int, float, list[int]
     singular = np.concatenate([singular, np.zeros(problem.size - len(singular))])
     rank = int((singular > RANK * singular[0]).sum())
     kernel = np.abs(right[rank:])
-    lost = np.flatnonzero(kernel.max(0) > 0.1) if len(kernel) else []
+    lost = np.flatnonzero(kernel.max(0, initial=0.0) > 0.1)
     condition = float(singular[0] / max(singular[rank - 1], 1e-300))
     return rank, condition, [int(i) for i in lost]

@@ -25,7 +25,8 @@ from p2law.laws.forms.form import BrokenPower
 Array = np.ndarray
 
 TURN, DROP, SLOPE = (1e-7, 1.0 - 1e-6), (-9.0, 3.0), (-9.0, 3.0)
-"""Fences of k (its ends are the two limits, to 1e-7 and 1e-6; closer, t0 would leave the floats), of q and of w."""
+"""Fences of k, q and w. Those of k are its two limits but for 1e-7 and 1e-6: closer to a stretched
+exponential t0 would leave the floats."""
 LIMITS = (
     ("a pure power of D", "a stretched exponential of D"),
     ("no slope at the smallest D", "the steepest slope at the smallest D"),
@@ -138,7 +139,7 @@ class BoundBrokenPower:
 
         In shape coordinates the factor leaves t0 out: its part of the argument is u.
         """
-        shift = theta[:, self.index[self.broken.t0], None]
+        shift: Array | float = theta[:, self.index[self.broken.t0], None]
         start: Array | float = 0.0
         if self.shaped:
             turn = theta[:, self.index[self.broken.power], None]

@@ -4,7 +4,8 @@ Symbols are the sources'. N0, N, D are in the table's units (parameters and toke
 losses in nats per token. ``FORMS`` maps a form's name to its declaration; :func:`get` looks one up.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from p2law.errors import UserError
 from p2law.laws.forms.form import NEAR_ZERO, ONE, BrokenPower, Exponent, Form
@@ -220,3 +221,11 @@ def get(name: str) -> Form:
     if name not in FORMS:
         raise UserError(f"form {name!r} is unknown; allowed: {', '.join(FORMS)}")
     return FORMS[name]
+
+
+def declaration(name: str) -> dict[str, Any]:
+    """All of a form that its numbers rest on, in plain types: what the law stage's key holds."""
+    found = asdict(get(name)) | {"headline": name in HEADLINE}
+    for words in ("formula", "source", "title", "published"):
+        del found[words]
+    return found

@@ -16,6 +16,7 @@ from p2law.laws.forms.form import Form
 from p2law.laws.judging import baselines, metrics
 from p2law.laws.judging.splits import Split, all_splits
 from p2law.laws.records import Holdout, Skipped
+from p2law.laws.rows import Group
 
 REPLICATES = 200
 """Bootstrap replicates for the interval of a headline form's held-out prediction."""
@@ -31,7 +32,7 @@ class Answer:
 
 
 def holdout_records(
-    law: JointFit | RunByRunFit, rows: pd.DataFrame, label: Mapping[str, str]
+    law: JointFit | RunByRunFit, rows: pd.DataFrame, label: Group
 ) -> tuple[list[Holdout], list[dict[str, Any]], list[Skipped]]:
     """Records, predictions (one row a held-out point), and splits skipped with the reason."""
     name, records, predictions, skipped = law.form.name, [], [], []
@@ -39,7 +40,7 @@ def holdout_records(
     for split in all_splits(rows):
         reason = split.reason or _impossible(law.form, split, rows)
         if reason:
-            skipped.append(Skipped(**label, form=name, split=split.name, reason=reason))
+            skipped.append(Skipped(*label, form=name, split=split.name, reason=reason))
             continue
         test = rows[split.test].reset_index(drop=True)
         mask = split.train.tobytes()
@@ -47,9 +48,10 @@ def holdout_records(
             law.fit(rows[split.train].reset_index(drop=True), _replicates(law.spec))
             answers[mask] = Answer(law.predict(test), law.interval(test), law.determined)
         answer = answers[mask]
+        share, width = covered(test, *answer.interval)
         records.append(Holdout(
-            **label, form=name, split=split.name, held=split.held,
-            errors=metrics.errors(test, answer.predicted), **covered(test, *answer.interval),
+            *label, form=name, split=split.name, held=split.held,
+            errors=metrics.errors(test, answer.predicted), covered=share, interval_width=width,
             determined=answer.determined, fitted_points=int(split.train.sum()),
         ))  # fmt: skip
         predictions += prediction_rows(
@@ -72,16 +74,18 @@ def _impossible(form: Form, split: Split, rows: pd.DataFrame) -> str:
     return "" if fewest >= needed else f"a run has {fewest} points for {needed} constants"
 
 
-def covered(test: pd.DataFrame, low: np.ndarray, high: np.ndarray) -> dict[str, float | None]:
+def covered(
+    test: pd.DataFrame, low: np.ndarray, high: np.ndarray
+) -> tuple[float | None, float | None]:
     """Share of measured losses inside their interval and the mean relative width; None without."""
     if not np.isfinite(low).all():
-        return {"covered": None, "interval_width": None}
+        return None, None
     loss = test["loss"].to_numpy()
     inside = (low <= loss) & (loss <= high)
-    return {"covered": float(inside.mean()), "interval_width": float(((high - low) / loss).mean())}
+    return float(inside.mean()), float(((high - low) / loss).mean())
 
 
-def baseline_records(rows: pd.DataFrame, label: Mapping[str, str]) -> Iterator[Holdout]:
+def baseline_records(rows: pd.DataFrame, label: Group) -> Iterator[Holdout]:
     """What needs no law, on every split that it can answer."""
     for split in all_splits(rows):
         if split.reason:
@@ -90,7 +94,7 @@ def baseline_records(rows: pd.DataFrame, label: Mapping[str, str]) -> Iterator[H
         for name, predicted in baselines.for_split(split.name, train, test).items():
             if np.isfinite(predicted).all():
                 yield Holdout(
-                    **label, form=name, split=split.name, held=split.held,
+                    *label, form=name, split=split.name, held=split.held,
                     errors=metrics.errors(test, predicted), covered=None, interval_width=None,
                     determined=None, fitted_points=int(split.train.sum()),
                 )  # fmt: skip

@@ -86,7 +86,7 @@ def _law(
     )
 
 
-def _tokens(rows: pd.DataFrame) -> dict[str, float]:
+def _tokens(rows: pd.DataFrame) -> dict[str, Any]:
     """Tokens that all runs trained on, and their share of one whole run a budget."""
     if "tokens_trained" not in rows:
         return {}

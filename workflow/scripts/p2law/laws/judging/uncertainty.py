@@ -101,9 +101,11 @@ def run_level_interval(
     """
     drawn = np.asarray(drawn, dtype=float)
     drawn = np.where(np.isnan(drawn), np.inf, drawn)
-    method = "linear" if np.isfinite(drawn).all() else "nearest"
-    tail = 50 * (1 - level)
-    low, high = (float(x) for x in np.percentile(drawn, [tail, 100 - tail], method=method))
+    tails = [50 * (1 - level), 100 - 50 * (1 - level)]
+    if np.isfinite(drawn).all():
+        low, high = map(float, np.percentile(drawn, tails))
+    else:
+        low, high = map(float, np.percentile(drawn, tails, method="nearest"))
     if not np.isfinite(best):
         return min(best, low), max(best, high)
     factor = small_sample(runs, level)
