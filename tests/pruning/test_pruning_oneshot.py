@@ -7,7 +7,7 @@ import torch
 from p2law.errors import UserError
 from p2law.pruning import compensate, masks
 from p2law.pruning import layer as layer_of
-from p2law.pruning.curvature import Curvature
+from p2law.pruning.curvature import LEAF, Curvature
 from p2law.pruning.masks import Rule
 from p2law.pruning.statistics import Statistics
 
@@ -43,8 +43,13 @@ def test_hessian_is_the_sum_of_outer_products(layer):
     torch.testing.assert_close(statistics.norms(), X.norm(dim=0) / TOKENS**0.5, rtol=1e-12, atol=0)
 
 
-def test_upper_factor_and_inverse(layer):
+@pytest.mark.parametrize("width", [IN, 2 * LEAF + 45])
+def test_upper_factor_and_inverse(layer, width):
+    """Also of a matrix that is factored by halves of unequal size."""
     *_, curvature = layer
+    if width > IN:
+        mix = torch.randn(width, width, generator=torch.Generator().manual_seed(0)).double()
+        curvature = Curvature(mix @ mix.T / width, 0.1, "layer")
     U = curvature.upper
     assert torch.equal(U, U.triu())
     inverse = torch.linalg.inv(curvature.H)
@@ -197,7 +202,7 @@ def test_sparsegpt_two_to_four_mask_is_chosen_on_updated_weights(layer):
 
 
 @pytest.mark.parametrize("scope", ["row", "layer"])
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.77, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.77, 0.9989, 1.0])
 def test_counts_are_exact_even_when_all_scores_tie(scope, share):
     W, rows = torch.ones(OUT, 200), (OUT - 5, 5)
     kept = masks.select(W, rule(share=share, scope=scope, rows=rows))
@@ -207,7 +212,8 @@ def test_counts_are_exact_even_when_all_scores_tie(scope, share):
         for part in mask.split(rows):
             if scope == "row":
                 assert ((~part).sum(1) == round(share * 200)).all()
-            assert (~part).sum() == round(share * part.numel())
+            else:
+                assert (~part).sum() == round(share * part.numel())
 
 
 @pytest.mark.parametrize("pattern", [None, (2, 4)])
@@ -215,6 +221,19 @@ def test_of_equal_scores_the_earlier_is_pruned(pattern):
     kept = masks.select(torch.tensor([[1.0, 1, 1, 1, 0, 1, 1, 2]]), rule(pattern))
     expected = [0, 0, 0, 1, 0, 1, 1, 1] if pattern is None else [0, 0, 1, 1, 0, 0, 1, 1]
     assert kept.tolist() == [[bool(k) for k in expected]]
+
+
+def test_groups_are_ranked_a_few_rows_at_a_time_alike(monkeypatch):
+    score = torch.randn(11, IN, generator=torch.Generator().manual_seed(0))
+    whole = masks.select(score, rule((2, 4), rows=(11,)))
+    for chunk in (1, 2 * IN, 3 * IN + 5):
+        monkeypatch.setattr(masks, "CHUNK", chunk)
+        assert torch.equal(masks.select(score, rule((2, 4), rows=(11,))), whole)
+
+
+def test_ties_of_one_row_leave_the_others_alone():
+    kept = masks.select(torch.tensor([[3.0, 1, 2, 4], [1, 1, 1, 1]]), rule(rows=(2,)))
+    assert kept.tolist() == [[True, False, False, True], [False, False, True, True]]
 
 
 @pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (3, 4), (4, 8), (1, 2), (2, 3)])

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cosine_similarity, normalize
 
-from p2law.pruning.calibration import Source
+from p2law.pruning.calibration import Source, States
 from p2law.pruning.gradients import boundaries, gradients, mean_loss
 
 Settings = Mapping[str, Any]
@@ -58,7 +58,8 @@ def perplexity(source: Source) -> list[float]:
     One pass over the blocks: the run that skips block i leaves the common one there.
     """
     copies = len(source.blocks) + 2
-    common, skipping = source.embedded(copies), []
+    common = source.embedded(copies)
+    skipping: list[States] = []
     for i in range(len(source.blocks)):
         with source.blocks.block(i) as block:
             for states in skipping:

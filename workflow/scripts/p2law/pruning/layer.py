@@ -25,6 +25,18 @@ class Problem:
     curvature: Curvature | None
     rule: Rule
 
+    @property
+    def seen(self) -> Statistics:
+        """What is known of the inputs, by a choice that reads them (see needs_calibration)."""
+        assert self.inputs is not None
+        return self.inputs
+
+    @property
+    def curved(self) -> Curvature:
+        """The curvature, by a choice that needs it (see needs_curvature)."""
+        assert self.curvature is not None
+        return self.curvature
+
 
 Swept = torch.Tensor | None
 
@@ -36,16 +48,16 @@ def _keep(p: Problem, kept: torch.Tensor, _: Swept) -> torch.Tensor:
 def _sparsegpt(p: Problem, kept: torch.Tensor, swept: Swept) -> torch.Tensor:
     if swept is not None:
         return swept
-    return compensate.sparsegpt(p.W, p.curvature, kept, p.rule)[0]
+    return compensate.sparsegpt(p.W, p.curved, kept, p.rule)[0]
 
 
 def _mrp(p: Problem, kept: torch.Tensor, _: Swept) -> torch.Tensor:
-    return compensate.mrp(p.W, p.curvature, kept)
+    return compensate.mrp(p.W, p.curved, kept)
 
 
 def _mrp_cg(p: Problem, kept: torch.Tensor, swept: Swept) -> torch.Tensor:
     """Started from SparseGPT's answer, whosever the mask: never above it, and nearer the end."""
-    return compensate.mrp_cg(p.W, p.curvature, kept, start=_sparsegpt(p, kept, swept))
+    return compensate.mrp_cg(p.W, p.curved, kept, start=_sparsegpt(p, kept, swept))
 
 
 WEIGHTS: dict[str, Callable[[Problem, torch.Tensor, Swept], torch.Tensor]] = {
@@ -87,21 +99,21 @@ def _prune_live(p: Problem, settings: Mapping[str, Any]) -> tuple[torch.Tensor, 
     """:func:`prune_layer` of a problem whose dead inputs have no weights."""
     swept: Swept = None
     if settings["mask"] == "sparsegpt":
-        swept, kept = compensate.sparsegpt(p.W, p.curvature, None, p.rule)
+        swept, kept = compensate.sparsegpt(p.W, p.curved, None, p.rule)
     elif settings["mask"] == "group":
-        kept = masks.group(p.W, p.curvature, p.rule.pattern)
+        assert p.rule.pattern is not None, "names refuses it"
+        kept = masks.group(p.W, p.curved, p.rule.pattern)
     else:
         score = masks.SCORED[settings["mask"]].score(p.W, p.inputs, p.curvature)
         kept = masks.select(score, p.rule)
     if settings["refine"] == "dsnot":
-        kept, swept = dsnot(p.W, kept, p.inputs, p.rule.pattern), None
+        kept, swept = dsnot(p.W, kept, p.seen, p.rule.pattern), None
     return WEIGHTS[settings["weights"]](p, kept, swept), kept
 
 
 def relative_errors(p: Problem, *versions: torch.Tensor) -> list[list[float]]:
     """||(V - W) X||^2 / ||W X||^2 of each stacked layer, for each V; without the damping."""
-    assert p.curvature is not None
-    curvature = p.curvature
+    curvature = p.curved
 
     def losses(change: torch.Tensor) -> list[float]:
         change = change.masked_fill(curvature.dead, 0)

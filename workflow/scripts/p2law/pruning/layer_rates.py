@@ -22,12 +22,13 @@ def uniform(blocks: Blocks, _: Source | None, share: float) -> list[float]:
     return [share] * len(blocks)
 
 
-def owl(blocks: Blocks, source: Source, share: float) -> list[float]:
+def owl(blocks: Blocks, source: Source | None, share: float) -> list[float]:
     """OWL 2310.05175: blocks with more outliers among |W| ||X|| keep more.
 
     An outlier is ``OWL_TIMES`` above the block's mean; outlier shares are stretched to a range of
     2 x ``OWL_SPREAD`` and centred on the asked mean. Measured on the unpruned model.
     """
+    assert source is not None
     outliers = []
     states = source.embedded()
     for i in range(len(blocks)):
@@ -36,7 +37,7 @@ def owl(blocks: Blocks, source: Source, share: float) -> list[float]:
             with Collector(block, arch.inputs, False, fed_by=arch.fed_by, where=where) as collector:
                 source.through(block, i, states, states)
             scores = [
-                (block.get_submodule(name).weight.abs() * inputs.norms().float()).flatten()
+                (block.get_parameter(f"{name}.weight").abs() * inputs.norms().float()).flatten()
                 for name, inputs in collector.of.items()
             ]
             score = torch.cat(scores)

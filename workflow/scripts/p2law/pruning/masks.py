@@ -18,7 +18,8 @@ from p2law.pruning.statistics import Statistics
 CHUNK = 2**18
 """Scores compared at once: what stays in a CPU's cache."""
 Pattern = tuple[int, int] | None
-Score = Callable[[torch.Tensor, Statistics | None, Curvature | None], torch.Tensor]
+Score = Callable[..., torch.Tensor]
+"""Of W, statistics and curvature; only a curved one may count on curvature."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class OneShot:
                 writer.add(prefix(i) + name, kept[name].to(torch.uint8))
             zeros.append(sum(int((~mask).sum()) for mask in kept.values()))
         variant.outer_last()
-        measured = {"block_error": errors} if self.source else {}
+        measured: dict[str, Any] = {"block_error": errors} if self.source else {}
         measured |= {"layer_error": self.layers} if self.layers else {}
         dense_layers = [n for n in self.blocks.arch.linear_weights() if n not in linear]
         measured |= {"left_dense": dense_layers} if dense_layers else {}
@@ -90,7 +90,7 @@ class OneShot:
             with Collector(block, groups, gram, fed_by=fed_by, where=where) as collector:
                 self.source.through(block, i, states, dense)
             of = collector.of
-        kept = {}
+        kept: dict[str, torch.Tensor] = {}
         with products.exact(self.blocks.device):
             for group in groups:
                 kept |= self._prune_group(i, block, group, of.pop(group[0], None), share)
@@ -108,7 +108,7 @@ class OneShot:
     ) -> dict[str, torch.Tensor]:
         """Prune the layers that share one input together; masks by weight name."""
         where = f"{self.blocks.prefix(i)}{group[0]}"
-        weights = [block.get_submodule(name).weight for name in group]
+        weights: list[torch.Tensor] = [block.get_parameter(f"{name}.weight") for name in group]
         for name, weight in zip(group, weights, strict=True):
             _refuse_pruned(weight, f"{self.blocks.prefix(i)}{name}")
         W, curvature = torch.cat(weights), None

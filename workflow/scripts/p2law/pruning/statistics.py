@@ -79,7 +79,7 @@ class Collector:
         self._handles = []
         self._where = where
         for group in groups:
-            weight = block.get_submodule(group[0]).weight
+            weight = block.get_parameter(f"{group[0]}.weight")
             into = Statistics(weight.shape[1], gram, weight.device, weight.dtype)
             self.of |= dict.fromkeys(group, into)
             self._handles.append(self._watch(block, group[0], into, fed_by))

@@ -89,7 +89,7 @@ class Reader:
         by_shard: dict[str, list[str]] = {}
         for name in names:
             by_shard.setdefault(self._file[name], []).append(name)
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
         for shard, wanted in by_shard.items():
             path = self.folder / shard
             try:
