@@ -55,6 +55,8 @@ class Architecture:
                  where they sit in the model; ``blocks`` is the list of decoder layers
     block        names within one block -> axes
     sizes_of     lengths of the symbolic axes for a config that ``defaults`` have completed
+    activations  numbers of a token that a block in training keeps until the backward pass, by the
+                 axes' lengths
     inputs       the block's prunable linear layers, grouped by the input they share
     settings     config keys that a study may write
     optional     further tensors of a block -> (axes, the config flag that switches them on)
@@ -76,6 +78,7 @@ class Architecture:
     final_norm: str
     block: Mapping[str, Axes]
     sizes_of: Callable[[Config], dict[str, int]]
+    activations: Callable[[Mapping[str, int]], float]
     inputs: tuple[tuple[str, ...], ...]
     settings: Settings
     optional: Mapping[str, tuple[Axes, str]] = field(default_factory=dict)
