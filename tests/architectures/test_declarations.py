@@ -132,6 +132,36 @@ def test_a_head_that_may_be_chunked_is_a_product_of_the_last_state(name, models)
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-6)
 
 
+def kept(config: dict, tokens: int) -> float:
+    """Numbers a token that autograd holds for one more block, counted by its own hooks."""
+    held = []
+    for count in (2, 4):
+        model = io.fresh({**config, "num_hidden_layers": count}, seed=0).train()
+        weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+        seen: dict[int, torch.Tensor] = {}
+
+        def pack(tensor, seen=seen):
+            return seen.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            logits = model(input_ids=torch.arange(tokens)[None] % 40).logits
+        sizes = (t.untyped_storage().nbytes() for at, t in seen.items() if at not in weights)
+        held.append(sum(sizes) / 4 / tokens)
+        del logits
+    return (held[1] - held[0]) / 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_token_leaves_in_a_block_is_what_autograd_holds(name):
+    """Within a fifth: norms of queries and keys, which OLMo 2 and Qwen3 add, are not told apart."""
+    full = {"num_key_value_heads": 4, "hidden_size": 64, "intermediate_size": 128}
+    full |= {"head_dim": 16, "state_size": 8, "max_position_embeddings": 64}
+    known = ARCHITECTURES[name].settings.known
+    config = small(name, **{k: v for k, v in full.items() if k in known})
+    arch = ARCHITECTURES[name]
+    assert arch.activations(arch.sizes(config)) == pytest.approx(kept(config, 64), rel=0.2)
+
+
 def test_ggufs_are_read_where_transformers_reads_them():
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from p2law.checkpoints import io
+from p2law.cluster.costs import Costs
 from p2law.corpus.packed import Packed
 from p2law.results import manifest
 from p2law.study.grid import Study
@@ -42,11 +43,13 @@ def test_a_study_trains_one(tmp_path, tiny, corpus, train):
     """From the study file's config to a checkpoint: no key that a Mamba does not have is added."""
     family = tiny["families"]["tiny"]
     family["config"] = {"model_type": "mamba", "state_size": 4}
-    for model in family["models"].values():
-        model["config"] = {"hidden_size": 16, "num_hidden_layers": 4}
+    for settings in family["models"].values():
+        settings["config"] = {"hidden_size": 16, "num_hidden_layers": 4}
     tiny["methods"] = {"depth": {"prune": "depth", "rates": [0.15], "tolerance": 0.2}}
     study = Study(tiny, "tiny.yaml", tmp_path)
-    config = dict(next(iter(study.models.values())).config)
+    name, model = next(iter(study.models.items()))
+    assert Costs(study).train_memory(name) > 0
+    config = dict(model.config)
     assert "max_position_embeddings" not in config
     assert config["vocab_size"] == family["tokenizer"]["vocabulary"]
     spec = {"key": "k", "sequence_length": 16, "seed": 0, "config": {**config, "vocab_size": 64}}

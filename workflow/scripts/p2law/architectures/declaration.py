@@ -55,6 +55,8 @@ class Architecture:
                  where they sit in the model; ``blocks`` is the list of decoder layers
     block        names within one block -> axes
     sizes_of     lengths of the symbolic axes for a config that ``defaults`` have completed
+    activations  numbers of a token that a block in training keeps until the backward pass, by the
+                 axes' lengths
     inputs       the block's prunable linear layers, grouped by the input they share
     fed_by       a layer that transformers never calls (it multiplies by its weight) -> the layer
                  whose first outputs are its input
@@ -78,6 +80,7 @@ class Architecture:
     final_norm: str
     block: Mapping[str, Axes]
     sizes_of: Callable[[Config], dict[str, int]]
+    activations: Callable[[Mapping[str, int]], float]
     inputs: tuple[tuple[str, ...], ...]
     settings: Settings
     fed_by: Mapping[str, str] = field(default_factory=dict)

@@ -66,6 +66,11 @@ def sizes(config: Config) -> dict[str, int]:
     }
 
 
+def activations(sizes: Mapping[str, int]) -> float:
+    """What products, norms, SwiGLU and attention read again: ten hidden sizes, four FFNs."""
+    return 10.0 * sizes["hidden"] + 4.0 * sizes["ffn"]
+
+
 def switched(tensors: Mapping[str, Axes], flag: str) -> dict[str, tuple[Axes, str]]:
     """Optional tensors that one config flag switches on."""
     return {name: (axes, flag) for name, axes in tensors.items()}
@@ -91,6 +96,7 @@ def decoder(
         final_norm="model.norm",
         block={**ATTENTION, **FFN, **block},
         sizes_of=sizes,
+        activations=activations,
         inputs=INPUTS,
         settings=Settings(SIZES.union(sized), FLAGS.union(flags), OTHERS.union(others), REQUIRED),
         defaults={"tie_word_embeddings": False, **(defaults or {})},

@@ -1,5 +1,7 @@
 """Mamba (Gu and Dao 2023, arXiv 2312.00752): blocks of one mixer, no attention and no context."""
 
+from collections.abc import Mapping
+
 from p2law.architectures.declaration import Architecture, Config, Settings
 from p2law.architectures.decoders import FLAGS, TOKENS
 
@@ -23,6 +25,12 @@ def sizes(config: Config) -> dict[str, int]:
     }
 
 
+def activations(sizes: Mapping[str, int]) -> float:
+    """Measured on transformers' scan in PyTorch, which keeps the state's terms of every token."""
+    inner = sizes["inner"]
+    return 4.0 * sizes["hidden"] + 9.6 * inner + 3.1 * inner * sizes["state"]
+
+
 MAMBA = Architecture(
     "mamba",
     "MambaForCausalLM",
@@ -41,6 +49,7 @@ MAMBA = Architecture(
         "mixer.out_proj.weight": ("hidden", "inner"),
     },
     sizes_of=sizes,
+    activations=activations,
     inputs=(("mixer.in_proj",), ("mixer.x_proj",), ("mixer.dt_proj",), ("mixer.out_proj",)),
     fed_by={"mixer.dt_proj": "mixer.x_proj"},
     settings=Settings(

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from p2law.architectures import counts
+from p2law.architectures.architecture import architecture_of
 from p2law.errors import UserError
 from p2law.study.grid import Run, Variant
 from p2law.study.stages import Stages
@@ -75,12 +76,12 @@ def train_bytes(config: Mapping[str, Any], counts: Mapping[str, int], batch_toke
     """Peak resident bytes of one process that trains a model in fp32 on a CPU.
 
     Beside the process: 16 bytes a parameter, and what a step keeps of each token until the
-    backward pass: ten vectors of the hidden size and four of the FFN's a layer (what products,
-    norms, SwiGLU and attention read again). Another 2.5 layers and 2.7 logits are the backward
-    pass's own and what the allocator cannot fill; fitted to benchmarks/train_memory.py, whose
-    sizes they meet within a tenth.
+    backward pass, as its architecture declares (``activations``). Another 2.5 layers and 2.7
+    logits are the backward pass's own and what the allocator cannot fill; fitted to
+    benchmarks/train_memory.py, whose sizes they meet within a tenth.
     """
-    layer = 10 * config["hidden_size"] + 4 * config["intermediate_size"]
+    architecture = architecture_of(config)
+    layer = architecture.activations(architecture.sizes(config))
     logits = 0 if chunked_head(config) else config["vocab_size"]
     kept = 4.0 * ((config["num_hidden_layers"] + 2.5) * layer + 2.7 * logits)
     return PROCESS_BYTES + TRAIN_BYTES * counts["total"] + batch_tokens * kept
