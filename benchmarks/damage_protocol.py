@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from p2law.laws.fitted import Whole
+from p2law.laws.fitted import JointFit
 from p2law.laws.fitting.fit import fit
 from p2law.laws.forms import registry
-from p2law.laws.forms.form import ONE, QUANTITIES, Bend, Form
+from p2law.laws.forms.form import ONE, QUANTITIES, BrokenPower, Form
 from p2law.laws.judging.splits import all_splits
 from p2law.laws.table import prepare
 
@@ -90,18 +90,18 @@ def _rectified(name: str, size: str) -> Form:
     known = registry.get("damage_rectified")
     by = {U: "a"} | ({size: "c"} if size else {})
     exponents = {k: e for k, e in known.exponents.items() if size or k != "c"}
-    bend = Bend(ONE, power="epsilon", t0="t0", depth="b", by=by)
+    broken = BrokenPower(ONE, power="epsilon", t0="t0", depth="b", by=by)
     formula = "L0 + (Lp-L0) (1 + (D/tau)^epsilon)^-b, tau = t0 u^a S^c"
-    return Form(name, formula, "search", {ONE: {"damage": ONE}}, exponents, "L0", bend)
+    return Form(name, formula, "search", {ONE: {"damage": ONE}}, exponents, "L0", broken)
 
 
 def _floor(name: str, size: str) -> Form:
     """Rectified with a share of the damage that never heals."""
     form = _rectified(name, size)
-    bend = Bend("K", power="epsilon", t0="t0", depth="b", by=form.bend.by)
+    broken = BrokenPower("K", power="epsilon", t0="t0", depth="b", by=form.broken.by)
     terms = {"K": {"damage": ONE}, "E": {"damage": ONE}}
     formula = "L0 + (Lp-L0) (K (1 + (D/tau)^epsilon)^-b + E), tau = t0 u^a S^c"
-    return Form(name, formula, "search", terms, form.exponents, "L0", bend)
+    return Form(name, formula, "search", terms, form.exponents, "L0", broken)
 
 
 def usable(table: pd.DataFrame, variables: tuple[str, ...]) -> pd.DataFrame:
@@ -191,7 +191,7 @@ def confirm(
 
     ``form`` must be a headline form (the others carry no interval); ``spec`` as of the law stage.
     """
-    law = Whole(form, spec)
+    law = JointFit(form, spec)
     law.fit(fitted, int(spec["bootstrap"]))
     asked = asked.assign(run="asked/" + asked["run"])  # another study's runs, whatever their names
     low, high = law.interval(asked)
