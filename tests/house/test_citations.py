@@ -35,6 +35,8 @@ FOLDERED = re.compile(
     r"(?<![\w/.<{-])((?:docs|envs|studies|slurm|tests|benchmarks|workflow|p2law)/[\w./-]*\w)"
 )
 DOTTED = re.compile(r"(?<![\w/.])p2law(?:\.(?!sif\b)\w+)+")
+# Numbered sections are those of notes: pages in docs/ have headings.
+NUMBERED = re.compile(r"[\w/-]+\.md,? section \d")
 ROLE = re.compile(r":(?:func|class|mod|meth|data|attr|exc):`~?([\w.]+)`")
 
 
@@ -104,6 +106,10 @@ def local(name: str, role: str) -> bool:
         return True
     if hasattr(builtins, role) or role in names_of(SCRIPTS / "p2law" / "errors.py"):
         return True
+    module, _, rest = role.partition(".")
+    benchmark = ROOT / "benchmarks" / f"{module}.py"
+    if benchmark.is_file():
+        return not rest or rest in names_of(benchmark)
     package = (ROOT / name).parent
     return package.is_relative_to(SCRIPTS / "p2law") and any(
         resolves(".".join([*base.relative_to(SCRIPTS).parts, role]))
@@ -116,6 +122,7 @@ def faults(name: str) -> list[str]:
     for line, text in texts(name):
         cited = [p for p in PATH.findall(text) if not tail_of_a_file(p)]
         cited += [p for p in FOLDERED.findall(text) if not folder_or_file(p) and "yours" not in p]
+        cited += NUMBERED.findall(text)
         dotted = set(DOTTED.findall(text))
         roles = {role for role in ROLE.findall(text) if role not in dotted}
         cited += [d for d in dotted if not resolves(d)]

@@ -64,6 +64,63 @@ def test_errors_of_predictions():
     assert found.r2 == pytest.approx(1 - 2 / (np.array([4.0, 2, 5]) - 11 / 3).__pow__(2).sum())
 
 
+def test_slopes_are_averaged_in_a_run_and_then_over_runs():
+    rows = table(
+        {"a": (1e6, 0.2, "m", 3.0, (4.0, 3.0, 2.0)), "b": (1e6, 0.2, "m", 3.0, (4.0, 3.5))}
+    )
+    predicted = rows["loss"].to_numpy() + np.array([0.0, 0.3, 0.1, 0.0, 0.1])
+    # Slopes per token are wrong by .3 / 1e6 and -.2 / 2e6 in a, by .1 / 1e6 in b.
+    assert metrics.asd(rows, predicted) == pytest.approx(((0.3 + 0.1) / 2 + 0.1) / 2)
+    assert metrics.asd(rows.iloc[[0, 3]], predicted[[0, 3]]) is None
+    found = metrics.errors(rows, predicted).asd_nats_per_1e6_tokens
+    assert found == pytest.approx(metrics.asd(rows, predicted))
+    assert metrics.errors(rows.drop(columns="D"), predicted).asd_nats_per_1e6_tokens is None
+
+
+def test_a_mean_error_counts_each_point_once():
+    parts = pd.DataFrame({
+        "form": ["p2", "p2", "p2", "q"], "points": [1, 3, 5, 2],
+        "mean_abs_rel_error": [0.5, 0.1, np.nan, 0.2],
+    })  # fmt: skip
+    found = metrics.each_point_once(parts, ["form"])
+    assert found.to_dict() == pytest.approx({"p2": (0.5 + 3 * 0.1) / 4, "q": 0.2})
+    assert found.name == "mean_abs_rel_error"
+
+
+def test_rows_that_a_form_can_take():
+    damage = registry.get("damage_power")
+    rows = THREE.assign(Lp=THREE["L0"] + 1.0)
+    same, note = soundness.usable_rows(damage, rows)
+    assert note == "" and len(same) == len(rows)
+    unhurt = rows.assign(Lp=np.where(rows["run"] == "b", rows["L0"], rows["Lp"]))
+    kept, note = soundness.usable_rows(damage, unhurt)
+    assert set(kept["run"]) == {"a", "c", "d"} and note.endswith("(Lp <= L0): b")
+    assert soundness.usable_rows(damage, THREE) == (None, "the table has no column Lp")
+    gone = rows.assign(Lp=np.nan)
+    assert soundness.usable_rows(damage, gone) == (None, "the table has no column Lp")
+    one = rows[rows["D"] == 1e6].reset_index(drop=True)
+    assert soundness.usable_rows(registry.get("p2"), one) == (None, "fewer than two budgets")
+
+
+def test_doubts_about_units_begin_where_they_say():
+    p2, damage = registry.get("p2"), registry.get("damage_power")
+    rows = table({"a": (1e6, 0.2, "m", 3.0, (3.9, 3.5, 3.0))})
+    assert soundness.doubts(p2, rows) == []  # a loss equal to L0 is not below it
+    below = rows.assign(loss=[3.9, 2.9, 2.8])
+    (told,) = soundness.doubts(p2, below)
+    assert told.startswith("2 of 3 losses lie below their L0")
+    (told,) = soundness.doubts(p2, rows.assign(loss=[6.0, 5.0, 4.21]))
+    assert told.startswith("all losses lie 1.4 times above their L0")
+    assert soundness.doubts(p2, rows.assign(loss=[6.0, 5.0, 4.1])) == []
+    # Above Lp: more than half, not half.
+    four = table({"a": (1e6, 0.2, "m", 3.0, (3.9, 3.7, 3.5, 3.3))}, (1e6, 2e6, 4e6, 8e6))
+    assert soundness.doubts(damage, four.assign(Lp=3.6)) == []
+    (told,) = soundness.doubts(damage, four.assign(Lp=3.4))
+    assert told.startswith("3 of 4 losses lie above their Lp")
+    (told,) = soundness.doubts(p2, THREE[THREE["loss"] > 2.5].reset_index(drop=True))
+    assert told.startswith("rows of 2 methods (depth, width)")
+
+
 def test_covered_counts_both_ends_and_width_is_relative():
     test = pd.DataFrame({"loss": [2.0, 4.0, 5.0, 10.0]})
     low, high = np.array([2.0, 3.0, 5.5, 8.0]), np.array([3.0, 4.0, 6.0, 9.0])
