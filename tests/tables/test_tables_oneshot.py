@@ -13,7 +13,9 @@ from p2law import canonical
 from p2law.errors import UserError
 from p2law.results import manifest
 from p2law.study.grid import Study
-from p2law.study.stages import BASE, Stages, start
+from p2law.study.stages import Stages
+from p2law.study.stages.measured import BASE
+from p2law.study.stages.models import start
 from p2law.tables.oneshot import COLUMNS, matched_rates, oneshot
 
 TINY = Path(__file__).parents[2] / "studies" / "tiny.yaml"

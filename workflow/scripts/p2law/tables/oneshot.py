@@ -13,7 +13,9 @@ import numpy as np
 
 from p2law.results.manifest import read_manifest, verify_files
 from p2law.study.grid import Model, Variant
-from p2law.study.stages import BASE, Stages, start
+from p2law.study.stages import Stages
+from p2law.study.stages.measured import BASE
+from p2law.study.stages.models import start
 from p2law.tables.gather import check_rows
 
 ROWS = "rows.safetensors"
