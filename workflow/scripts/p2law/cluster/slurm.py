@@ -101,13 +101,13 @@ def check_jobs(
 def _check_size(rule: str, resources: Mapping[str, Any], partition: str, nodes: list[Node]) -> None:
     """Compare one job with the largest of each that a partition's nodes offer."""
     share = int(resources.get("nodes", 1) or 1)
-    wants = {
+    wants: dict[str, tuple[float, float]] = {
         "gpu": (-(-int(resources.get("gpu", 0) or 0) // share), max(n.gpus for n in nodes)),
         "mem_mb": (int(resources.get("mem_mb", 0) or 0), max(n.memory_mb for n in nodes)),
         "threads": (int(resources.get("_cores", 1) or 1), max(n.cpus for n in nodes)),
     }
-    limits = [n.minutes for n in nodes]
-    if None not in limits:
+    limits = [node.minutes for node in nodes if node.minutes is not None]
+    if len(limits) == len(nodes):
         wants["runtime"] = (int(resources.get("runtime", 0) or 0), max(limits))
     for name, (wanted, most) in wants.items():
         if wanted > most:
