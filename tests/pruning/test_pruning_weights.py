@@ -115,6 +115,15 @@ def test_alphas_exponents_are_fix_fingers(shape):
     assert layer_rates.hill_exponent(found) == pytest.approx(fix_finger(values.tolist()), rel=1e-9)
 
 
+def test_the_largest_eigenvalue_alone_is_no_tail():
+    """In a narrow spectrum every eigenvalue is near the peak; a tail of one fits perfectly."""
+    g = torch.Generator().manual_seed(5)
+    values = (1 + 0.4 * torch.rand(60, generator=g, dtype=torch.float64)).sort().values
+    found = layer_rates.hill_exponent(values)
+    assert found == pytest.approx(fix_finger(values.tolist()), rel=1e-9)
+    assert found < 100
+
+
 def test_a_spectrum_leaves_out_what_is_zero_to_rounding():
     g = torch.Generator().manual_seed(0)
     W = torch.randn(20, 4, generator=g) @ torch.randn(4, 30, generator=g)
