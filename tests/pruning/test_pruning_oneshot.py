@@ -248,6 +248,9 @@ def test_conjugate_gradients_step_and_stop(layer):
     default = compensate.mrp_cg(W, curvature, kept)
     assert float(curvature.loss(default - W).sum()) == pytest.approx(losses[last], rel=1e-12)
     assert last > 3
+    # As many steps as a row keeps columns end at the optimum: conjugate, not steepest.
+    exact = curvature.loss(compensate.mrp(W, curvature, kept) - W).sum()
+    assert losses[30] == pytest.approx(float(exact), rel=1e-6)
 
 
 @pytest.mark.parametrize("full", [0, slice(None)])
