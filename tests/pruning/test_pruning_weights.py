@@ -105,7 +105,7 @@ def fix_finger(values):
     return min(found)[1]
 
 
-@pytest.mark.parametrize("shape", [(48, 96), (96, 48), (64, 64), (80, 3)])
+@pytest.mark.parametrize("shape", [(48, 96), (96, 48), (64, 64), (80, 3), (200, 300), (250, 256)])
 def test_alphas_exponents_are_fix_fingers(shape):
     g = torch.Generator().manual_seed(sum(shape))
     W = torch.randn(shape, generator=g) * torch.randn(shape[1], generator=g).exp()
