@@ -1,11 +1,14 @@
 """Every form against its formula written out by hand, its fit against golden values."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import optimize
 
 import law_simulate as simulate
+from p2law.canonical import digest
 from p2law.errors import UserError
 from p2law.laws.fitting.fit import fit
 from p2law.laws.fitting.health import Status
@@ -242,3 +245,20 @@ def test_a_new_form_is_one_declaration():
 def test_an_unknown_form_lists_all():
     with pytest.raises(UserError, match="'nope' is unknown; allowed: p2, .*damage_rectified"):
         registry.get("nope")
+
+
+def test_a_declaration_holds_what_moves_numbers_and_no_words(monkeypatch):
+    before = {name: digest(registry.declaration(name)) for name in registry.FORMS}
+    p2 = registry.get("p2")
+    monkeypatch.setitem(registry.FORMS, "p2", replace(p2, title="x", source="y", formula="z"))
+    assert digest(registry.declaration("p2")) == before["p2"]
+    for changed in (
+        {"exponents": {**p2.exponents, "alpha": Exponent(1e-3, 5.0, (0.05, 1.5))}},
+        {"terms": {**p2.terms, "E": {}}}, {"offset": None}, {"per_run": True},
+    ):  # fmt: skip
+        monkeypatch.setitem(registry.FORMS, "p2", replace(p2, **changed))
+        assert digest(registry.declaration("p2")) != before["p2"]
+    monkeypatch.setitem(registry.FORMS, "p2", p2)
+    monkeypatch.setattr(registry, "HEADLINE", ("p2",))
+    now = {name: digest(registry.declaration(name)) for name in registry.FORMS}
+    assert {name for name in now if now[name] != before[name]} == {registry.DAMAGE}

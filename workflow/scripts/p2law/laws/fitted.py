@@ -21,7 +21,7 @@ from p2law.laws.judging import metrics
 from p2law.laws.judging.intervals import ModelError, model_error
 from p2law.laws.judging.likelihood import profiles, sandwich
 from p2law.laws.judging.uncertainty import Bootstrap, bootstrap
-from p2law.laws.records import ExponentProfile, FittedLaw, NextRun, NextRuns
+from p2law.laws.records import ExponentProfile, FittedLaw, NextRuns
 from p2law.laws.rows import Group
 
 RESTARTS = 12
@@ -89,11 +89,7 @@ class JointFit:
     def advice(self, label: Group) -> list[NextRuns]:
         """What the rows leave open and the runs to cure it; none where nothing is open."""
         found = advice_record(self.result, self.rows) if self.headline else None
-        return (
-            [NextRuns(*label, self.form.name, found["open"], [NextRun(**r) for r in found["runs"]])]
-            if found
-            else []
-        )
+        return [NextRuns(*label, self.form.name, **found)] if found else []
 
 
 class RunByRunFit:
