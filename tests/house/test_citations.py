@@ -89,7 +89,9 @@ def texts(name: str) -> list[tuple[int, str]]:
     """(line, text) of what a person reads: docstrings and comments of Python, else all lines."""
     lines = (ROOT / name).read_text().splitlines()
     if not name.endswith(".py"):
-        return list(enumerate(lines, 1))
+        # In a page, "# path" heads a block that is to become that file.
+        headed = name.endswith(".md") and re.compile("# [^#]*\\.(py|smk)").match
+        return [(k, line) for k, line in enumerate(lines, 1) if not (headed and headed(line))]
     found = [(k, line.partition("#")[2]) for k, line in enumerate(lines, 1) if "# " in line]
     for node in ast.walk(ast.parse("\n".join(lines))):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):

@@ -124,11 +124,11 @@ def test_doubts_about_units_begin_where_they_say():
 def test_covered_counts_both_ends_and_width_is_relative():
     test = pd.DataFrame({"loss": [2.0, 4.0, 5.0, 10.0]})
     low, high = np.array([2.0, 3.0, 5.5, 8.0]), np.array([3.0, 4.0, 6.0, 9.0])
-    found = covered(test, low, high)
-    assert found["covered"] == 0.5  # at either end is inside; above and below are not
-    assert found["interval_width"] == pytest.approx((1 / 2 + 1 / 4 + 0.5 / 5 + 1 / 10) / 4)
+    inside, width = covered(test, low, high)
+    assert inside == 0.5  # at either end is inside; above and below are not
+    assert width == pytest.approx((1 / 2 + 1 / 4 + 0.5 / 5 + 1 / 10) / 4)
     low[1] = np.nan
-    assert covered(test, low, high) == {"covered": None, "interval_width": None}
+    assert covered(test, low, high) == (None, None)
 
 
 def test_a_runs_own_power_law_needs_two_of_its_budgets():
