@@ -43,10 +43,10 @@ def test_advisor_names_the_rate_that_one_pattern_lacks():
     found = fit(registry.get("p2"), table)
     assert "gamma" not in found.constants and "gamma" in undetermined(found, table)
     record = advice_record(found, table)
-    cure = next(r for r in record["runs"] if "gamma" in r["determines"])
-    assert abs(cure["rho"] - 0.45) > 0.05
+    cure = next(r for r in record["runs"] if "gamma" in r.determines)
+    assert abs(cure.rho - 0.45) > 0.05
     known = advise(found, table, default_runs(table), default_targets(table))
-    assert cure["cost"] == min(a.cost for a in known if "gamma" in a.learns)
+    assert cure.cost == min(a.cost for a in known if "gamma" in a.learns)
 
 
 def test_run_cost_counts_the_tokens_trained_and_a_base_of_its_own():

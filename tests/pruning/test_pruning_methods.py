@@ -68,7 +68,7 @@ ASKED = """if True:
     from p2law.errors import UserError
     from p2law.study.grid import Study
     from p2law.study.reference import markdown, schema
-    from p2law.study.specs import Specs
+    from p2law.study.stages import Stages
     tiny = json.loads(sys.stdin.read())
     example = "dice: {prune: random_depth, dice: 3, rates: [0.15, 0.3]}"
     study = Study({**tiny, "methods": yaml.safe_load(example)}, "study.yaml")
@@ -81,8 +81,9 @@ ASKED = """if True:
         except UserError as error:
             told[next(iter(fault))] = str(error)
     removed = [v.shape["removed"] for v in study.variants.values() if v.model == "tiny-16"]
-    costs = [Costs(study).prune_flops("tiny-16", "dice"), Costs(study).stages()[1].jobs]
-    spec = Specs(study).prune("tiny-16", "dice")
+    stages = Stages(study)
+    costs = Costs(stages).job_flops("prune", "tiny-16", "dice")
+    spec = stages["prune"].spec("tiny-16", "dice")
     described = study.settings.methods["dice"].described()
     kinds = schema()["properties"]["methods"]["patternProperties"].popitem()[1]["discriminator"]
     answer = {"told": told, "removed": removed, "costs": costs, "spec": spec}
@@ -108,15 +109,18 @@ def test_one_more_method_is_one_file(tiny, make_base, corpus, tmp_path):
     assert "more than six digits" in answer["told"]["rates"]
     assert "did you mean 'random_depth'?" in answer["told"]["prune"]
     assert answer["removed"] == [{"layers": 1}, {"layers": 2}]
-    assert answer["costs"] == [0.0, 2]
+    assert answer["costs"] == 0
     assert answer["described"] == "blocks by dice 3"
     assert "random_depth" in answer["kinds"]
     assert "## methods.NAME (prune: random_depth)" in answer["page"]
     assert "dice: {prune: random_depth, dice: 3, rates: [0.2]}" in answer["page"]
     assert "| `dice` | whole number from 0 | `0` | the dice's seed |" in answer["page"]
-    spec = {**answer["spec"], "calibration": {"windows": 8}, "variants": {}}
+    spec = {
+        **answer["spec"],
+        "calibration": {"windows": 8},
+        "variants": {"0.2": {"key": "k", "rate": 0.2}},
+    }
     assert spec["prune"] == {"prune": "random_depth", "dice": 3, "tolerance": 0.05}
-    spec["variants"] = {"0.2": {"key": "k", "rate": 0.2}}
     command = [sys.executable, scripts / "prune.py", "--spec", json.dumps(spec)]
     command += ["--base", make_base(), "--corpus", corpus, "--out", tmp_path / "out"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -202,6 +202,68 @@ def test_sparsegpt_two_to_four_mask_is_chosen_on_updated_weights(layer):
 
 
 @pytest.mark.parametrize("scope", ["row", "layer"])
+def test_sparsegpt_ranks_blocks_of_128_columns(scope):
+    """The published loop for unstructured masks: ranked when a block's first column is reached."""
+    width, rows, g = 300, (5, 3), torch.Generator().manual_seed(1)
+    X = torch.randn(900, width, generator=g).double()
+    X = X @ torch.randn(width, width, generator=g).double()
+    W = torch.randn(8, width, generator=g).double()
+    curvature = Curvature(2 / 900 * X.T @ X, 0.01, "layer")
+    U, V = curvature.upper, W.clone()
+    expected = torch.ones_like(W, dtype=torch.bool)
+    for start in range(0, width, 128):
+        stop = min(start + 128, width)
+        score = (V[:, start:stop] / U.diagonal()[start:stop]).square()
+        for part, mask in zip(score.split(rows), expected.split(rows), strict=True):
+            for one, at in [(part, mask)] if scope == "layer" else zip(part, mask, strict=True):
+                size = one.numel() // (stop - start)
+                due = round(0.4 * stop * size) - round(0.4 * start * size)
+                kept = torch.ones(one.numel(), dtype=torch.bool)
+                kept[one.flatten().argsort()[:due]] = False
+                at[..., start:stop] = kept.reshape(one.shape)
+        for j in range(start, stop):
+            error = torch.where(expected[:, j], 0.0, V[:, j] / U[j, j])
+            V[:, j:] -= error[:, None] * U[j, j:]
+    found, kept = compensate.sparsegpt(W, curvature, None, rule(share=0.4, scope=scope, rows=rows))
+    assert torch.equal(kept, expected)
+    torch.testing.assert_close(found, V * expected, rtol=1e-8, atol=1e-8)
+
+
+def test_conjugate_gradients_step_and_stop(layer):
+    """First step along residual / diag H, and an end when a step gains at most .1 % of the loss."""
+    _, W, statistics, curvature = layer
+    kept = any_mask(W, statistics, curvature)
+    V, H = W * kept, curvature.H
+    residual = ((W - V) @ H) * kept
+    z = residual / H.diagonal()
+    length = (residual * z).sum(1) / ((z @ H) * z).sum(1)
+    first = compensate.mrp_cg(W, curvature, kept, most=1)
+    torch.testing.assert_close(first, V + length[:, None] * z, rtol=1e-10, atol=1e-12)
+    losses = [
+        float(curvature.loss(compensate.mrp_cg(W, curvature, kept, tolerance=0, most=k) - W).sum())
+        for k in range(60)
+    ]
+    assert losses == sorted(losses, reverse=True)
+    last = next(k for k in range(1, 60) if losses[k - 1] - losses[k] <= 1e-3 * losses[k])
+    default = compensate.mrp_cg(W, curvature, kept)
+    assert float(curvature.loss(default - W).sum()) == pytest.approx(losses[last], rel=1e-12)
+    assert last > 3
+    # As many steps as a row keeps columns end at the optimum: conjugate, not steepest.
+    exact = curvature.loss(compensate.mrp(W, curvature, kept) - W).sum()
+    assert losses[30] == pytest.approx(float(exact), rel=1e-6)
+
+
+@pytest.mark.parametrize("full", [0, slice(None)])
+def test_rows_with_nothing_to_solve_are_left_alone(layer, full):
+    _, W, statistics, curvature = layer
+    kept = any_mask(W, statistics, curvature)
+    kept[full] = True
+    V = compensate.mrp_cg(W, curvature, kept)
+    assert torch.equal(V[full], W[full])
+    assert torch.isfinite(V).all()
+
+
+@pytest.mark.parametrize("scope", ["row", "layer"])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.77, 0.9989, 1.0])
 def test_counts_are_exact_even_when_all_scores_tie(scope, share):
     W, rows = torch.ones(OUT, 200), (OUT - 5, 5)

@@ -109,7 +109,7 @@ def fix_finger(values):
     return min(found)[1]
 
 
-@pytest.mark.parametrize("shape", [(48, 96), (96, 48), (64, 64), (80, 3)])
+@pytest.mark.parametrize("shape", [(48, 96), (96, 48), (64, 64), (80, 3), (200, 300), (250, 256)])
 def test_alphas_exponents_are_fix_fingers(shape):
     g = torch.Generator().manual_seed(sum(shape))
     W = torch.randn(shape, generator=g) * torch.randn(shape[1], generator=g).exp()
@@ -117,6 +117,15 @@ def test_alphas_exponents_are_fix_fingers(shape):
     found = layer_rates.spectrum(W)
     torch.testing.assert_close(found, values.flip(0), rtol=1e-9, atol=1e-14 * float(values[0]))
     assert layer_rates.hill_exponent(found) == pytest.approx(fix_finger(values.tolist()), rel=1e-9)
+
+
+def test_the_largest_eigenvalue_alone_is_no_tail():
+    """In a narrow spectrum every eigenvalue is near the peak; a tail of one fits perfectly."""
+    g = torch.Generator().manual_seed(5)
+    values = (1 + 0.4 * torch.rand(60, generator=g, dtype=torch.float64)).sort().values
+    found = layer_rates.hill_exponent(values)
+    assert found == pytest.approx(fix_finger(values.tolist()), rel=1e-9)
+    assert found < 100
 
 
 def test_a_spectrum_leaves_out_what_is_zero_to_rounding():

@@ -10,7 +10,8 @@ from p2law.results.keep import Keep
 from p2law.results.manifest import verify_files, write_manifest
 from p2law.results.stale import Standing
 from p2law.study.grid import Study
-from p2law.study.stages import BASE, Stages
+from p2law.study.stages import Stages
+from p2law.study.stages.measured import BASE
 
 WEIGHTS = ("model.safetensors", "config.json")
 BARE = {("evaluate", 2), ("prune", 2)}

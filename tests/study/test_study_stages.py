@@ -2,18 +2,15 @@
 
 import copy
 import json
-import os
 
 import pytest
 
 from p2law import corpus, evaluation, pruning, training
 from p2law.canonical import code_digest
 from p2law.errors import UserError
-from p2law.study import outside
-from p2law.study import stages as stages_module
 from p2law.study.grid import Study
 from p2law.study.stage import Ref
-from p2law.study.stages import Stages
+from p2law.study.stages import Stages, shown
 
 STAGES = (
     "corpus",
@@ -236,55 +233,6 @@ def test_controls_are_for_bases_that_have_not_seen_the_text(tiny, tmp_path):
     assert not any(name.startswith("control") for _, name in Study(tiny, "x").runs)
 
 
-def test_what_comes_from_outside_counts_by_its_content(tiny, tmp_path):
-    text, base, tokens = (tmp_path / name for name in ("text", "base", "tokens"))
-    for folder in (text, base, tokens):
-        folder.mkdir()
-    shape = Study(tiny, "x").models["tiny-16"].config
-    (base / "config.json").write_text(json.dumps(shape))
-    (base / "model.safetensors").write_bytes(b"weights")
-    (text / "a.txt").write_text("some text")
-    (tokens / "tokenizer.json").write_text("{}")
-    family = tiny["families"]["tiny"]
-    tiny["corpus"]["source"] = {"kind": "files", "path": str(text)}
-    family["models"] = {"given": {"source": "folder", "path": str(base)}}
-    family["tokenizer"] = {"kind": "folder", "path": str(tokens)}
-    tiny["posttrain"]["control"] = False
-    before = keys(tiny)
-    for file, differ in (
-        (text / "a.txt", set(STAGES) - {"base"}),
-        (text / "b.txt", set(STAGES) - {"base"}),
-        (tokens / "tokenizer.json", set(STAGES) - {"base"}),
-        (base / "model.safetensors", set(STAGES) - {"corpus"}),
-    ):
-        kept = file.read_bytes() if file.exists() else None
-        file.write_bytes(b"other")
-        assert stages_that_differ(before, keys(tiny)) == differ, file
-        file.unlink() if kept is None else file.write_bytes(kept)
-    os.utime(text / "a.txt", (0, 0))
-    assert keys(tiny) == before
-
-
-def test_large_files_are_read_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(outside, "LARGE", 4)
-    (tmp_path / "a.txt").write_text("some text")
-    source = {"kind": "files", "path": str(tmp_path / "a.txt")}
-    first = outside.Outside(tmp_path / "kept.json").text(source)
-    monkeypatch.setattr(outside, "sha256_file", None)  # not to be called again
-    assert outside.Outside(tmp_path / "kept.json").text(source) == first
-
-
-def test_definitions_of_tasks_count_by_their_place(tiny, tmp_path):
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "task.yaml").write_text(f"task: {folder}")
-    section = {"add_bos_token": False, "tasks": ["a"], "include": str(tmp_path)}
-    before = keys(edited(tiny, ("downstream", section)))
-    (tmp_path / "a" / "task.yaml").write_text("task: c")
-    after = keys(edited(tiny, ("downstream", section)))
-    assert stages_that_differ(before, after) == {"downstream"}
-
-
 @pytest.mark.parametrize(
     ("room", "differ"),
     [
@@ -302,5 +250,5 @@ def test_a_changed_function_behind_what_people_see(tiny, monkeypatch, room, diff
         touched = any(f"{one}/".startswith(f"{r}/") for r in rooms for one in [room])
         return code_digest(*rooms) + ("changed" if touched else "")
 
-    monkeypatch.setattr(stages_module, "code_digest", changed)
+    monkeypatch.setattr(shown, "code_digest", changed)
     assert stages_that_differ(before, keys(tiny)) == differ

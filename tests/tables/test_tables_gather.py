@@ -8,7 +8,9 @@ import yaml
 from p2law.canonical import write_json
 from p2law.errors import UserError
 from p2law.study.grid import Study
-from p2law.study.stages import BASE, Stages, start
+from p2law.study.stages import Stages
+from p2law.study.stages.measured import BASE
+from p2law.study.stages.models import start
 from p2law.tables.gather import COLUMNS, gather
 
 TINY = Path(__file__).parents[2] / "studies" / "tiny.yaml"

@@ -13,8 +13,10 @@ from p2law import canonical
 from p2law.errors import UserError
 from p2law.results import manifest
 from p2law.study.grid import Study
-from p2law.study.stages import BASE, Stages, start
-from p2law.tables.oneshot import COLUMNS, matched_rates, oneshot
+from p2law.study.stages import Stages
+from p2law.study.stages.measured import BASE
+from p2law.study.stages.models import start
+from p2law.tables.oneshot import COLUMNS, oneshot
 
 TINY = Path(__file__).parents[2] / "studies" / "tiny.yaml"
 ROWS, TARGETS = 8, 64
@@ -106,9 +108,3 @@ def test_other_rows_and_damaged_files_are_refused(results):
     file.write_bytes(file.read_bytes()[:-1] + b"\xff")
     with pytest.raises(UserError, match="sha256 differs"):
         oneshot(results)
-
-
-def test_rates_are_matched_by_gaps():
-    assert matched_rates([0.395, 0.2, 0.389, 0.21]) == pytest.approx([0.392, 0.205, 0.392, 0.205])
-    assert matched_rates([0.1, 0.2, 0.3]) == [0.1, 0.2, 0.3]
-    assert matched_rates([]) == []

@@ -176,9 +176,9 @@ def test_a_changed_plotting_function_redraws_figures_only(finished):
     ("path", "old", "new", "stages"),
     [
         ("laws/forms/form.py", "def predict(", "CHANGED = True\n\n\ndef predict(", LAW),
-        ("laws/deciding/answers.py", "def for_marginal(", "X = 1\n\n\ndef for_marginal(", SHOWN),
+        ("laws/deciding/curves.py", "def for_marginal(", "X = 1\n\n\ndef for_marginal(", SHOWN),
         ("laws/judging/uncertainty.py", "def small_sample(", "X = 1\n\n\ndef small_sample(", SHOWN),
-        ("tables/oneshot.py", "MATCHED = 0.01", "MATCHED = 0.02", SHOWN),
+        ("tables/matching.py", "MATCHED = 0.01", "MATCHED = 0.02", SHOWN),
     ],
 )
 def test_a_changed_function_behind_figures_and_plan_redraws_both(finished, path, old, new, stages):

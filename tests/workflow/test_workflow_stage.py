@@ -4,7 +4,15 @@ import json
 import subprocess
 import sys
 
-ENTRY = '''class Norms(Stage):
+ENTRY = '''"""An example of one more stage."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from p2law.study.stage import Json, Names, Ref, Stage, Work
+
+
+class Norms(Stage):
     """The largest weight of each pruned checkpoint; an example."""
 
     name, folder, wildcards, room = "norms", "norms", ("model", "method"), "pruning"
@@ -26,9 +34,7 @@ ENTRY = '''class Norms(Stage):
     def work(self, costs: Any, model: str, method: str) -> Work:
         count = len(self.study.group_variants(model, method))
         return Work(0, count * 1e9, costs.load_memory(model), 100.0)
-
-
-TABLE: tuple'''
+'''
 
 RULES = '''"""An example: norms of pruned checkpoints."""
 
@@ -99,12 +105,11 @@ TARGET = ("--", "all_norms")
 
 def test_a_stage_more_gets_keys_reruns_costs_actuals_and_reasons(finished):
     made, scripts = finished, "workflow/scripts"
-    made.edit(f"{scripts}/p2law/study/stages.py", "TABLE: tuple", ENTRY)
-    made.edit(
-        f"{scripts}/p2law/study/stages.py",
-        "    Corpus, Base, Prune,",
-        "    Corpus, Base, Prune, Norms,",
-    )
+    table, entry = (f"{scripts}/p2law/study/stages/{name}.py" for name in ("__init__", "norms"))
+    (made.folder / entry).write_text(ENTRY)
+    line = "from p2law.study.stages.shown import"
+    made.edit(table, line, f"from p2law.study.stages.norms import Norms\n{line}")
+    made.edit(table, "    Corpus, Base, Prune,", "    Corpus, Base, Prune, Norms,")
     (made.folder / "workflow/rules/norms.smk").write_text(RULES)
     (made.folder / scripts / "norms.py").write_text(SCRIPT)
     line = 'include: "workflow/rules/prune.smk"\n'
@@ -121,10 +126,10 @@ def test_a_stage_more_gets_keys_reruns_costs_actuals_and_reasons(finished):
     assert line.split()[1] == "4" and len(line.split()) == 10
 
     # A changed setting of its own, an upstream change, a lost file; each told by name.
-    made.edit(f"{scripts}/p2law/study/stages.py", '{"norm": "max"}', '{"norm": "l2"}')
+    made.edit(entry, '{"norm": "max"}', '{"norm": "l2"}')
     assert made.planned(*TARGET) == {"norms": JOBS}
     assert "norms: norm: max -> l2" in made.run("-n", *TARGET)
-    made.edit(f"{scripts}/p2law/study/stages.py", '{"norm": "l2"}', '{"norm": "max"}')
+    made.edit(entry, '{"norm": "l2"}', '{"norm": "max"}')
     (manifest.parent / "norms.safetensors").unlink()
     assert made.planned(*TARGET) == {"norms": {"tiny-16 depth"}}
     made.run(*TARGET)

@@ -54,7 +54,6 @@ def check_slurm(jobs):
         workflow.workdir_init,
         workflow.overwrite_configfiles,
         workflow.config_settings.config_args or [],
-        workflow.overwrite_workdir,
     )
     if left_behind:
         numbers = ", ".join(left_behind)

@@ -16,6 +16,7 @@ does not have, the unpruned model's training where the study trains its own.
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def main() -> None:
     found = advisor.advise(result, table, runs, targets, cost)
     missing = ", ".join(advisor.undetermined(result, table)) or "-"
     print(f"{next_runs.described(table)}: {form.name} leaves open {missing}")
-    rows = [advisor.as_row(a) | {"gpu_hours": a.cost / per_hour} for a in found]
+    rows = [asdict(advisor.as_record(a)) | {"gpu_hours": a.cost / per_hour} for a in found]
     frame = pd.DataFrame(rows).rename(columns={"cost": "flops"})
     frame["determines"] = frame["determines"].map(", ".join)
     print(frame.head(options.show).to_string(index=False, float_format="{:.4g}".format))

@@ -50,7 +50,7 @@ def facts_of(stages: "Stages") -> "Facts":
     from p2law.cluster.costs import Costs
     from p2law.report.pages import Facts
     from p2law.results.actuals import Job, by_model, jobs
-    from p2law.study.stages import BASE
+    from p2law.study.stages.measured import BASE
 
     study, costs = stages.study, Costs(stages)
     bases = []

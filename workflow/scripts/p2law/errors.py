@@ -42,7 +42,7 @@ def refusal(error: Exception) -> str | None:
         number = int(told[1])
     if isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(error)):
         number = errno.ENOSPC
-    return REFUSALS.get(number)
+    return None if number is None else REFUSALS.get(number)
 
 
 @contextmanager

@@ -101,13 +101,13 @@ def check_jobs(
 def _check_size(rule: str, resources: Mapping[str, Any], partition: str, nodes: list[Node]) -> None:
     """Compare one job with the largest of each that a partition's nodes offer."""
     share = int(resources.get("nodes", 1) or 1)
-    wants = {
+    wants: dict[str, tuple[float, float]] = {
         "gpu": (-(-int(resources.get("gpu", 0) or 0) // share), max(n.gpus for n in nodes)),
         "mem_mb": (int(resources.get("mem_mb", 0) or 0), max(n.memory_mb for n in nodes)),
         "threads": (int(resources.get("_cores", 1) or 1), max(n.cpus for n in nodes)),
     }
-    limits = [n.minutes for n in nodes]
-    if None not in limits:
+    limits = [node.minutes for node in nodes if node.minutes is not None]
+    if len(limits) == len(nodes):
         wants["runtime"] = (int(resources.get("runtime", 0) or 0), max(limits))
     for name, (wanted, most) in wants.items():
         if wanted > most:
@@ -122,21 +122,19 @@ def take_over(
     folder: str,
     files: Iterable[str | Path],
     overrides: Iterable[str] = (),
-    directory: str | Path | None = None,
     patience: float = 180,
 ) -> list[str]:
     """Cancel what an earlier snakemake left in the queue and is about to be submitted again.
 
     A snakemake that was killed leaves its jobs behind, and the next one knows nothing of them: a
     second writer would start beside the first. A job is one of these when its comment names the
-    rule and wildcards of one of ``jobs`` (as the plugin writes it), it was submitted from
-    ``folder``, and its command line names the same study: the same ``files`` (--configfile, by
-    path), the same ``overrides`` (--config, KEY=VALUE) and the same ``directory`` (--directory).
-    Trainers save their state when they are cancelled, so that nothing is lost. Returns the jobs'
-    numbers once all of them have ended; :class:`UserError` if they have not after ``patience``
-    seconds.
+    rule and wildcards of one of ``jobs`` (as the plugin writes it), it works in ``folder`` (where
+    --directory points, if it was given), and its command line names the same study: the same
+    ``files`` (--configfile, by path) and the same ``overrides`` (--config, KEY=VALUE). Trainers
+    save their state when they are cancelled, so that nothing is lost. Returns the jobs' numbers
+    once all of them have ended; :class:`UserError` if they have not after ``patience`` seconds.
     """
-    mine = Command.of(folder, files, overrides, directory)
+    mine = Command.of(folder, files, overrides)
     found = [n for n in _queued(jobs, folder) if Command.read(_script(n), folder) == mine]
     if not found:
         return []
@@ -154,25 +152,17 @@ def take_over(
 
 @dataclass(frozen=True)
 class Command:
-    """What of a snakemake's command line says which study it runs, and where."""
+    """What of a snakemake's command line says which study it runs."""
 
     files: tuple[str, ...]
     overrides: frozenset[tuple[str, str]]
-    directory: str
 
     @classmethod
-    def of(
-        cls,
-        folder: str,
-        files: Iterable[str | Path],
-        overrides: Iterable[str],
-        directory: str | Path | None,
-    ) -> "Command":
+    def of(cls, folder: str, files: Iterable[str | Path], overrides: Iterable[str]) -> "Command":
         """A command's words, with paths as seen from ``folder``; of a key given twice the last."""
         places = [os.path.realpath(Path(folder) / file) for file in files]
         pairs = {key: value for key, _, value in (word.partition("=") for word in overrides)}
-        place = os.path.realpath(Path(folder) / (directory or ""))
-        return cls(tuple(places), frozenset(pairs.items()), place)
+        return cls(tuple(places), frozenset(pairs.items()))
 
     @classmethod
     def read(cls, script: str, folder: str) -> "Command | None":
@@ -191,8 +181,7 @@ class Command:
             else:
                 options.setdefault(named, []).append(word)
         files = options.get("--configfiles", options.get("--configfile", []))
-        place = options.get("--directory", [None])[0]
-        return cls.of(folder, files, options.get("--config", []), place)
+        return cls.of(folder, files, options.get("--config", []))
 
 
 def _queued(jobs: set[str], folder: str) -> list[str]:

@@ -85,7 +85,9 @@ def hill_exponent(eigenvalues: torch.Tensor) -> float:
     peak = low + int(torch.histc(logs, BINS).argmax()) * (high - low) / BINS
     first, last = (int((logs < peak + math.log(near)).sum()) for near in NEAR_PEAK)
     best = (math.inf, math.inf)
-    for i in range(first, min(max(last, first + 1), len(logs))):
+    end = max(len(logs) - 1, 1)  # the largest alone is no tail
+    first = min(first, end - 1)
+    for i in range(first, min(max(last, first + 1), end)):
         above = logs[i:] - logs[i]
         exponent = 1 + len(above) / max(float(above.sum()), 1e-12)
         below = torch.arange(len(above), dtype=torch.float64) / len(above)

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 from p2law.errors import UserError
 from p2law.results.manifest import read_manifest
 from p2law.study.grid import CONTROL, Model, Run
-from p2law.study.stages import BASE, Stages, start
+from p2law.study.stages import Stages
+from p2law.study.stages.measured import BASE
+from p2law.study.stages.models import start
 from p2law.training import schedule
 
 COLUMNS = (

@@ -5,7 +5,7 @@ paired differences row by row: far below the losses' own, whose rows differ in d
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,12 @@ import numpy as np
 
 from p2law.results.manifest import read_manifest, verify_files
 from p2law.study.grid import Model, Variant
-from p2law.study.stages import BASE, Stages, start
+from p2law.study.stages import Stages
+from p2law.study.stages.measured import BASE
+from p2law.study.stages.models import start
 from p2law.tables.gather import check_rows
 
 ROWS = "rows.safetensors"
-
-MATCHED = 0.01
-"""Achieved rates that lie no farther apart, each from the next, are compared with one another."""
 
 COLUMNS = (
     *("study", "family", "model", "method", "prune", "settings", "rate", "rate_asked", "variant"),
@@ -45,19 +44,6 @@ def oneshot(stages: Stages) -> list[dict[str, Any]]:
             if {(model.name, BASE), (model.name, method)} <= present:
                 rows += _variants(stages, model, method)
     return rows
-
-
-def matched_rates(rates: Sequence[float]) -> list[float]:
-    """For each achieved rate the mean of its group; a gap above ``MATCHED`` parts two groups."""
-    order = sorted(rates)
-    groups: list[list[float]] = []
-    for rate in order:
-        if groups and rate - groups[-1][-1] <= MATCHED:
-            groups[-1].append(rate)
-        else:
-            groups.append([rate])
-    mean = {rate: sum(group) / len(group) for group in groups for rate in group}
-    return [mean[rate] for rate in rates]
 
 
 def _variants(stages: Stages, model: Model, method: str) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ layers     which layers train, are compiled, are recomputed
 parallel   several processes: who writes, sharded weights gathered and given back
 command    options and exit code that the training scripts share
 launch     one script as several processes with one exit code
+machine    what a process computes on, and with whom
 state      resumable state: safetensors and JSON, written whole or not at all
 saver      what happens between steps: progress, heartbeat, saving, stopping
 lease      one writer a run, with a heartbeat that `status` reads

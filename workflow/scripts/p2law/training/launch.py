@@ -78,7 +78,7 @@ def run(processes: int) -> int:
     children = []
     for local in range(processes):
         rank, world = here.node * processes + local, here.nodes * processes
-        ranks = {"RANK": rank, "LOCAL_RANK": local, "WORLD_SIZE": world}
+        ranks: dict[str, str | int] = {"RANK": rank, "LOCAL_RANK": local, "WORLD_SIZE": world}
         ranks |= {"LOCAL_WORLD_SIZE": processes, "NODE_RANK": here.node}
         ranks |= {"MASTER_ADDR": here.address, "MASTER_PORT": here.port, LAUNCHER: os.getpid()}
         environment = {**os.environ, **{name: str(value) for name, value in ranks.items()}}

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def of(model: "PreTrainedModel") -> list[nn.Module]:
     """A model's decoder layers in order, as its architecture's declaration names them."""
-    return list(model.get_submodule(architecture_of(model.config.to_dict()).blocks))
+    blocks = model.get_submodule(architecture_of(model.config.to_dict()).blocks)
+    assert isinstance(blocks, nn.ModuleList)
+    return list(blocks)
 
 
 def freeze(model: "PreTrainedModel", asked: LastLayers | None) -> None:

@@ -23,6 +23,7 @@ from p2law.laws.fitting.fit import Fit
 from p2law.laws.fitting.problem import Array, Problem, bind
 from p2law.laws.forms import registry
 from p2law.laws.forms.form import columns_needed
+from p2law.laws.records import NextRun
 
 PRIOR = 1.0
 """Prior standard deviation of exponents and, relative to their value plus 0.1, of amplitudes."""
@@ -171,14 +172,14 @@ def advice_record(
     cheapest = [min(runs, key=lambda a: a.cost) for runs in teachers if runs]
     cures = sorted({a.run: a for a in cheapest}.values(), key=lambda a: a.cost)
     rest = [a for a in found if a not in cures][: max(SHOWN - len(cures), 0)]
-    return {"open": missing, "runs": [as_row(a) for a in cures + rest]}
+    return {"open": missing, "runs": [as_record(a) for a in cures + rest]}
 
 
-def as_row(advice: Advice) -> dict[str, Any]:
-    """One run's advice as a flat row: the fields of :class:`p2law.laws.records.NextRun`."""
+def as_record(advice: Advice) -> NextRun:
+    """One run's advice as the law stage writes it down."""
     before, after = advice.interval
-    return {
-        "run": advice.run, "N0": advice.N0, "rho": advice.rho, "D": advice.D,
-        "cost": advice.cost, "half_width_before": before, "half_width_after": after,
-        "determines": advice.learns, "score": advice.score,
-    }  # fmt: skip
+    return NextRun(
+        run=advice.run, N0=advice.N0, rho=advice.rho, D=advice.D, cost=advice.cost,
+        half_width_before=before, half_width_after=after, determines=advice.learns,
+        score=advice.score,
+    )  # fmt: skip
