@@ -21,6 +21,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/corpus.smk"
 include: "workflow/rules/base.smk"
 include: "workflow/rules/prune.smk"
@@ -47,6 +48,4 @@ localrules:
 rule all:
     default_target: True
     input:
-        f"{STUDY.root}/report.html",
-        STUDY.stage_manifest("figures"),
-        STUDY.stage_manifest("summary"),
+        targets("report", "figures", "summary"),

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 from p2law.cluster.costs import Costs  # noqa: E402
 from p2law.cluster.jobs import Jobs  # noqa: E402
 from p2law.study.grid import Study  # noqa: E402
-from p2law.study.specs import BASE  # noqa: E402
+from p2law.study.stages import Stages  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -68,27 +68,23 @@ class Cluster:
             self.free[node] += gpus
 
 
+PRIORITY = {"prune": 40, "posttrain": 30, "evaluate": 60}
+"""As in the rules; what stands before them needs no GPU."""
+
+
 def tasks(jobs: Jobs) -> Iterator[Task]:
     """The study's GPU jobs."""
-    costs, study = jobs.costs, jobs.study
-
-    def task(rule: str, model: str, rest: str, flops: float, needs: list[str], priority: int):
-        gpus = max(1, jobs.gpus(rule, model))
-        hours = costs.job_seconds(flops / gpus) / 3600
-        return Task(f"{rule} {model} {rest}", gpus, hours, tuple(needs), priority)
-
-    for model in study.models:
-        yield task("evaluate", model, BASE, costs.evaluate_flops(model, None), [], 60)
-        for method in study.settings.methods:
-            prune = task("prune", model, method, costs.prune_flops(model, method), [], 40)
-            yield prune
-            trained = []
-            for run in study.group_runs(model, method):
-                flops = costs.run_flops(run) * costs.run_tokens(run)
-                one = task("posttrain", model, run.name, flops, [prune.name], 30)
-                trained.append(one.name)
-                yield one
-            yield task("evaluate", model, method, costs.evaluate_flops(model, method), trained, 60)
+    for stage, job in jobs.stages.jobs():
+        if stage.name in PRIORITY:
+            gpus = max(1, jobs.gpus(stage.name, job[0]))
+            hours = jobs.costs.job_seconds(stage.work(jobs.costs, *job).flops / gpus) / 3600
+            above = {
+                (ref.stage, jobs.stages[ref.stage].job(ref.names))
+                for refs in stage.reads(*job).values()
+                for ref in refs
+            }
+            needs = tuple(" ".join((n, *names)) for n, names in sorted(above) if n in PRIORITY)
+            yield Task(" ".join((stage.name, *job)), gpus, hours, needs, PRIORITY[stage.name])
 
 
 def simulate(
@@ -135,7 +131,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, help="draws of the true times")
     arguments = parser.parse_args()
     os.chdir(ROOT)
-    jobs = Jobs(Costs(Study(yaml.safe_load(arguments.study.read_text()), str(arguments.study))))
+    study = Study(yaml.safe_load(arguments.study.read_text()), str(arguments.study))
+    jobs = Jobs(Costs(Stages(study)))
     todo, each = list(tasks(jobs)), jobs.hardware.gpus_per_node
     estimated = sum(t.gpus * t.hours for t in todo)
     longest = max(t.hours for t in todo)

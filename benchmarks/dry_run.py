@@ -25,9 +25,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from p2law.cluster.costs import Costs  # noqa: E402
-from p2law.results.stale import stale  # noqa: E402
+from p2law.results.stale import Standing  # noqa: E402
 from p2law.study.grid import Study  # noqa: E402
-from p2law.study.specs import Specs  # noqa: E402
+from p2law.study.stages import Stages  # noqa: E402
 
 SIZES = ((1, 1), (1, 8), (10, 1), (1, 24), (10, 24))
 """(copies of each model, seeds)."""
@@ -48,12 +48,13 @@ def own_seconds(config: dict) -> tuple[float, float, float]:
     """CPU seconds of grid and costs, of all keys, and of the look for stale results."""
     marks = [time.process_time()]
     study = Study(config, "scaled")
-    Costs(study)
+    stages = Stages(study)
+    Costs(stages)
     marks.append(time.process_time())
-    specs = Specs(study)
-    expected = list(specs.expected())
+    for ref in stages.results():
+        stages.key(ref)
     marks.append(time.process_time())
-    stale(expected)
+    Standing(stages)
     marks.append(time.process_time())
     first, second, third = (b - a for a, b in zip(marks, marks[1:], strict=False))
     return first, second, third

@@ -152,9 +152,9 @@ def _family(table: pd.DataFrame, name: str) -> pd.DataFrame:
 def pruned_models(table: pd.DataFrame) -> pd.DataFrame:
     """The variants behind a loss table, as the tables stage writes them."""
     first = table.groupby(["family", "model", "method", "rho"], as_index=False, sort=False).first()
-    kinds = ["depth", "width", "weights"]
-    order = list(dict.fromkeys(table["method"]))
-    kind = [m if m in kinds else kinds[min(order.index(m) // 3, 2)] for m in first["method"]]
+    kinds = {"depth": "depth", "width": "width"}
+    kinds |= dict(zip(METHODS, ["depth"] * 3 + ["width"] * 3, strict=False))
+    kind = first["method"].map(kinds).fillna("weights")
     return first.assign(
         prune=kind, settings=first["method"], rate=first["rho"], damage=first["Lp"] - first["L0"],
         damage_se=0.01, L0_se=0.01, evaluation_tokens=49152, perplexity=np.exp(first["Lp"]),

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "workflow" / "scripts"))
 import torch  # noqa: E402
 
 from p2law.checkpoints import products  # noqa: E402
-from p2law.pruning import compensate, masks, names  # noqa: E402
+from p2law.pruning import compensate, masks, shapes  # noqa: E402
 from p2law.pruning.curvature import Curvature  # noqa: E402
 from p2law.pruning.masks import Rule  # noqa: E402
 from p2law.pruning.statistics import Statistics  # noqa: E402
@@ -52,7 +52,7 @@ def measure(given: argparse.Namespace) -> None:
     curvature = Curvature(inputs.hessian(), 0.01, "layer")
     _, seconds = timed(lambda: curvature.inverse)
     print(f"factor and inverse {seconds:.2f} s")
-    rule = Rule(names.pattern_of(given.pattern), 0.5, "layer", (given.rows,))
+    rule = Rule(shapes.pattern_of(given.pattern), 0.5, "layer", (given.rows,))
     unit = None
     for mask in ("wanda", "ria", "obs", "group", "sparsegpt"):
         swept = None

@@ -36,7 +36,7 @@ from p2law.architectures.architecture import architecture_of  # noqa: E402
 from p2law.checkpoints import io, products  # noqa: E402
 from p2law.corpus.packed import Packed  # noqa: E402
 from p2law.evaluation import heldout  # noqa: E402
-from p2law.pruning import calibration, layer, names  # noqa: E402
+from p2law.pruning import calibration, layer, methods  # noqa: E402
 from p2law.pruning.calibration import read_windows  # noqa: E402
 from p2law.pruning.curvature import Curvature  # noqa: E402
 from p2law.pruning.layer import Problem  # noqa: E402
@@ -155,7 +155,7 @@ def compare_layers(python: Path, folder: Path, pattern: str, threads: int) -> No
         out = folder / "theirs.safetensors"
         options = {"method": method, "pattern": pattern, "inputs": inputs, "threads": threads}
         cpu = theirs(python, "layers", **options, out=out)["cpu"]
-        settings = names.complete({"prune": "weights", "pattern": pattern, **OURS[method]})
+        settings = methods.read({"prune": "weights", "pattern": pattern, **OURS[method]}).settings()
         mine = 0.0
         for name, V in load_file(out).items():
             W, X = read[f"{name}.W"], read[f"{name}.X"]

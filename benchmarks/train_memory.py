@@ -23,7 +23,7 @@ from p2law.architectures import counts
 from p2law.cluster import costs
 from p2law.results import manifest
 
-SCRIPT = Path(costs.__file__).parents[1] / "base.py"
+SCRIPT = Path(__file__).parents[1] / "workflow" / "scripts" / "base.py"
 ROWS, STEPS = 128, 3
 SIZES = {
     # vocabulary, hidden, intermediate, layers, heads, key-value heads, batch tokens

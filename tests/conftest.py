@@ -1,5 +1,6 @@
-"""What every test runs under: one thread a process, no hub, Slurm only where it is installed."""
+"""What every test runs under: one thread a process, no hub; and what is skipped, counted aloud."""
 
+import collections
 import json
 import os
 import shutil
@@ -20,19 +21,51 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
 SLURM_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
+# Other people's measurements, not part of the repository: beside the checkout, or fetched into it.
+PUBLIC_TABLES = (ROOT.parent / "shared" / "data", ROOT / ".tables")
+FETCH = "envs/run python benchmarks/public_tables.py"
 
 
 def pytest_collection_modifyitems(items):
+    missing = {"slurm": _without_slurm(), "tables": _without_tables()}
+    for item in items:
+        for marker, reason in missing.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _without_slurm() -> str:
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     missing = [name for name in SLURM_PROGRAMS if not shutil.which(name, path=path)]
-    if not missing:
-        return
-    reason = (
-        f"no {', '.join(missing)} here: apt-get install --no-install-recommends slurm-wlm munge"
+    install = "apt-get install --no-install-recommends slurm-wlm munge"
+    return f"no {', '.join(missing)} here: {install}" if missing else ""
+
+
+def _without_tables() -> str:
+    return (
+        ""
+        if any(path.is_dir() for path in PUBLIC_TABLES)
+        else f"no public tables; fetch with: {FETCH}"
     )
-    for item in items:
-        if item.get_closest_marker("slurm"):
-            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What was skipped is counted aloud, by reason: a run that tested less must not look whole."""
+    reasons = collections.Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    )
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(
+            f"{count} test{'s' * (count > 1)} skipped: {reason}", yellow=True
+        )
+
+
+@pytest.fixture(scope="session")
+def public_tables() -> Path:
+    """The folder of public tables, for tests marked ``tables``."""
+    return next(path for path in PUBLIC_TABLES if path.is_dir())
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from p2law.checkpoints.imported import fetch
 from p2law.errors import UserError
 from p2law.results import manifest
 
-SCRIPTS = Path(manifest.__file__).parents[1]
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 COMMIT = "c" * 40
 
 

@@ -14,7 +14,7 @@ from p2law.checkpoints import io
 from p2law.errors import UserError
 from p2law.results import manifest
 
-SCRIPTS = Path(manifest.__file__).parents[1]
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 
 
 def state_equal(one, other):
@@ -96,6 +96,7 @@ def test_fresh_is_the_same_with_every_vector_width(shape):
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True
         )
+        assert done.returncode == 0, done.stderr
         said.add(done.stdout)
     assert len(said) == 1
     assert len(said.pop().strip()) == 64

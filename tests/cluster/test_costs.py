@@ -9,6 +9,7 @@ from p2law.architectures import counts
 from p2law.cluster.costs import Costs, forward_flops, train_bytes, trained_tokens
 from p2law.errors import UserError
 from p2law.study.grid import Study
+from p2law.study.stages import Stages
 
 CONFIG = {
     "model_type": "llama",
@@ -54,8 +55,8 @@ def test_wsd_costs_at_most_62_percent_of_one_run_a_budget():
 
 
 def test_stages_add_up(tiny):
-    costs = Costs(Study(tiny, "x"))
-    stages = {cost.stage: cost for cost in costs.stages()}
+    costs = Costs(Stages(Study(tiny, "x")))
+    stages = {cost.stage: cost for cost in costs.total()}
     assert stages["base"].tokens == 2 * 65_536
     assert stages["posttrain"].jobs == 6
     assert stages["posttrain"].tokens == pytest.approx(6 * (0.8 * 8192 + 0.2 * 14336))
@@ -63,21 +64,28 @@ def test_stages_add_up(tiny):
 
 
 def test_every_schedule_has_its_tokens(tiny):
-    tiny["posttrain"]["schedule"] = ["wsd", "cosine", "trajectory"]
-    costs = Costs(Study(tiny, "x"))
+    for schedule in ("cosine", "trajectory"):
+        tiny["posttrain"]["recipes"][schedule] = {"schedule": schedule}
+    costs = Costs(Stages(Study(tiny, "x")))
     each = [0.8 * 8192 + 0.2 * 14336, 14336, 8192]
-    stages = {cost.stage: cost for cost in costs.stages()}
+    stages = {cost.stage: cost for cost in costs.total()}
     assert stages["posttrain"].jobs == 18
     assert stages["posttrain"].tokens == pytest.approx(6 * sum(each))
+
+
+def with_recipe(tiny: dict, budgets=(2048, 4096, 8192), **changes) -> Study:
+    recipe = tiny["posttrain"]["recipes"]["text"] | changes
+    section = {"budgets": list(budgets), "recipes": {"text": recipe}}
+    return Study(tiny | {"posttrain": section}, "x")
 
 
 def test_what_a_recipe_adds_and_leaves_out(tiny):
     """A teacher adds its forward; frozen layers take no weight gradients."""
 
-    def flops(**posttrain):
-        study = Study(tiny | {"posttrain": tiny["posttrain"] | posttrain}, "x")
-        run = study.runs["tiny-16", "sparse24-0.5"]
-        return Costs(study).run_flops(run), Costs(study).model_flops("tiny-16")
+    def flops(**changes):
+        study = with_recipe(tiny, **changes)
+        costs = Costs(Stages(study))
+        return costs.run_flops(study.runs["tiny-16", "sparse24-0.5"]), costs.model_flops("tiny-16")
 
     whole, forward = flops()
     assert whole == pytest.approx(3 * forward)  # a masked variant is as large as its base
@@ -94,22 +102,20 @@ def test_what_a_recipe_adds_and_leaves_out(tiny):
 def test_memory_of_a_training_run(tiny):
     """By hand for tiny-24 (hidden 24, FFN 64, 4 layers, 512 tokens); sizes: benchmarks/."""
 
-    def memory(**posttrain):
-        study = Study(tiny | {"posttrain": tiny["posttrain"] | posttrain}, "x")
-        return Costs(study).train_memory("tiny-24"), study.models["tiny-24"].parameters["total"]
+    def memory(**changes):
+        study = with_recipe(tiny, **changes)
+        costs = Costs(Stages(study))
+        return costs.train_memory("tiny-24"), study.models["tiny-24"].parameters["total"]
 
     kept = 4 * (6.5 * (10 * 24 + 4 * 64) + 2.7 * 512)
     base, size = memory()  # the base's batch of 1,024 tokens is the larger
     assert base == pytest.approx(420e6 + 16 * size + 1024 * kept)
-    larger, _ = memory(batch_tokens=2048, warmup_tokens=2048, budgets=[4096, 8192])
+    large = {"batch_tokens": 2048, "warmup_tokens": 2048, "budgets": [4096, 8192]}
+    larger, _ = memory(**large)
     assert larger == pytest.approx(420e6 + (16 + 4) * size + 2048 * kept)  # the masks of 2:4
-    several, _ = memory(
-        batch_tokens=2048, warmup_tokens=2048, budgets=[4096, 8192], schedule=["wsd", "cosine"]
-    )
-    assert several - larger == pytest.approx(4 * size)
-    taught, _ = memory(
-        batch_tokens=2048, warmup_tokens=2048, budgets=[4096, 8192], distil={"weight": 1}
-    )
+    rewinding, _ = memory(**large, schedule="cosine")
+    assert rewinding - larger == pytest.approx(4 * size)
+    taught, _ = memory(**large, distil={"weight": 1})
     assert taught - larger == pytest.approx(4 * size + 2048 * 4 * 8 * 512)
 
 
@@ -124,12 +130,12 @@ def test_a_large_vocabulary_is_never_held_as_logits():
 def test_unknown_gpu_is_refused(tiny):
     tiny["hardware"] = {"device": "cuda", "gpu": "Voodoo2"}
     with pytest.raises(UserError, match="hardware.gpu = 'Voodoo2'.*H100"):
-        Costs(Study(tiny, "x"))
+        Costs(Stages(Study(tiny, "x")))
 
 
 def test_study_and_costs_import_nothing_heavy():
     code = (
-        "import sys; import p2law.cluster.costs, p2law.study.specs, p2law.results.stale;"
+        "import sys; import p2law.cluster.costs, p2law.study.stages, p2law.results.stale;"
         "import p2law.study.checks;"
         "heavy = {'torch', 'transformers', 'pandas', 'numpy', 'scipy', 'matplotlib'};"
         "bad = heavy & set(sys.modules);"

@@ -9,6 +9,7 @@ from p2law.cluster.costs import Costs
 from p2law.cluster.jobs import Jobs
 from p2law.errors import UserError
 from p2law.study.grid import Study
+from p2law.study.stages import Stages
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = {
@@ -37,7 +38,7 @@ def paper(monkeypatch) -> dict:
 
 def jobs(config: dict, overrides: dict | None = None, **hardware) -> Jobs:
     config["hardware"] |= hardware
-    return Jobs(Costs(Study(config, "x")), overrides)
+    return Jobs(Costs(Stages(Study(config, "x"))), overrides)
 
 
 def test_shapes_give_the_published_parameter_counts_and_layers(paper):
@@ -63,11 +64,12 @@ def test_rows_at_once_are_what_the_weights_leave(paper):
     # A row of Llama-3.2-1B keeps 2048 x 4 x (16 + 2.5) x (10 x 2048 + 4 x 8192) = 8.07 GB (its head
     # works in chunks); 0.9 x 80 GiB less 16 bytes a parameter leave 57.5 GB: seven rows.
     study = jobs(paper)
-    assert study.micro_rows("posttrain", "llama-3.2-1B") == 7
-    assert jobs(paper, gpu="A40").micro_rows("posttrain", "llama-3.2-1B") == 2
-    paper["posttrain"]["batch_tokens"] = 4096
-    paper["posttrain"] |= {"warmup_tokens": 4096, "budgets": [8192, 16384, 32768]}
-    assert jobs(paper, gpu="H100").micro_rows("posttrain", "qwen2.5-0.5B") == 2  # all there are
+    assert study.micro_rows("posttrain", "llama-3.2-1B", "depth-0.15") == 7
+    assert jobs(paper, gpu="A40").micro_rows("posttrain", "llama-3.2-1B", "depth-0.15") == 2
+    paper["posttrain"]["recipes"]["text"] |= {"batch_tokens": 4096, "warmup_tokens": 4096}
+    paper["posttrain"]["budgets"] = [8192, 16384, 32768]
+    few = jobs(paper, gpu="H100")
+    assert few.micro_rows("posttrain", "qwen2.5-0.5B", "depth-0.15") == 2  # all there are
 
 
 def test_a_larger_job_takes_whole_nodes_and_its_cores_and_time_follow(paper):

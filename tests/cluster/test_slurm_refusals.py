@@ -1,6 +1,9 @@
 """Jobs that Slurm could not place are refused with what to set and where."""
 
+from pathlib import Path
+
 import pytest
+from snakemake_interface_executor_plugins.utils import format_cli_arg
 
 from p2law.cluster.slurm import Node, check_jobs, parse_partitions, take_over
 from p2law.errors import UserError
@@ -50,27 +53,81 @@ def queue(tmp_path, monkeypatch):
     programs = {
         "squeue": f"cat {tmp_path}/rows",
         "scancel": f'echo "$@" > {tmp_path}/cancelled; : > {tmp_path}/rows',
-        "scontrol": "echo snakemake --configfiles /study/studies/tiny.yaml --cores 1",
+        "scontrol": f"cat {tmp_path}/script",
     }
     for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    submitted(tmp_path, ["/study/studies/tiny.yaml"])
     return tmp_path
+
+
+def submitted(queue, files, overrides=()) -> None:
+    """The script of every job, in the words that Snakemake 9.27 writes."""
+    words = ["/env/bin/python -m snakemake --snakefile /study/Snakefile --cores 1"]
+    words.append(format_cli_arg("--target-jobs", "posttrain:model=m,run=depth-0.3"))
+    words.append(format_cli_arg("--config", list(overrides)))
+    words.append("--default-resources base64//dG1wZGlyPXN5c3RlbV90bXBkaXI= --scheduler 'ilp'")
+    words.append(format_cli_arg("--configfiles", [Path(file) for file in files]))
+    words.append("--mode remote")
+    note = "#!/bin/sh\n# This script was created by sbatch --wrap; it's Slurm's.\n\n"
+    (queue / "script").write_text(note + " ".join(filter(None, words)) + "\n")
 
 
 MINE = {"rule_posttrain_wildcards_m_depth-0.3"}
 
 
-def test_a_killed_controllers_jobs_are_cancelled_and_no_others(queue):
-    assert take_over(MINE, "/study", ["studies/tiny.yaml"]) == ["11"]
+@pytest.mark.parametrize(
+    "study",
+    [
+        (["/study/studies/tiny.yaml"],),
+        (["/study/a b/tiny.yaml"],),
+        ([], ["study=other"]),
+        (
+            ["/study/x.yaml", "/study/y.yaml"],
+            ["study=other", "methods={'depth': {'rates': [0.3]}}"],
+        ),
+        (["/study/x.yaml"], ["seed=1"]),
+    ],
+)
+def test_a_killed_controllers_jobs_are_cancelled_and_no_others(queue, study):
+    submitted(queue, *study)
+    assert take_over(MINE, "/study", *study) == ["11"]
     assert (queue / "cancelled").read_text().split() == ["11"]
 
 
-def test_jobs_of_another_study_in_the_same_folder_are_left_alone(queue):
-    assert take_over(MINE, "/study", ["studies/paper.yaml"]) == []
-    assert take_over(MINE, "/study", []) == []
+def test_a_study_file_is_known_by_another_spelling(queue):
+    files = ["studies/tiny.yaml"], [Path("/study/studies/../studies/tiny.yaml")]
+    rows = (queue / "rows").read_text()
+    for spelled in files:
+        (queue / "rows").write_text(rows)
+        assert take_over(MINE, "/study", spelled) == ["11"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ((["/study/a/study.yaml"],), (["/study/b/study.yaml"],)),  # the name alone is the same
+        ((["/study/a/study.yaml"],), ([],)),
+        (([],), (["/study/config.yaml"],)),
+        ((["/study/x.yaml"], ["study=one"]), (["/study/x.yaml"], ["study=two"])),
+        ((["/study/x.yaml"], ["study=one"]), (["/study/x.yaml"],)),
+        ((["/study/x.yaml"],), (["/study/x.yaml"], ["study=one"])),
+        ((["/study/x.yaml", "/study/y.yaml"],), (["/study/y.yaml", "/study/x.yaml"],)),
+    ],
+)
+def test_jobs_of_another_study_in_the_same_folder_are_left_alone(queue, theirs, ours):
+    """The later file wins over the earlier, so their order matters as well."""
+    submitted(queue, *theirs)
+    assert take_over(MINE, "/study", *ours) == []
     assert not (queue / "cancelled").exists()
+
+
+@pytest.mark.parametrize("script", ["", "#!/bin/sh\npython other.py\n", "snakemake 'open"])
+def test_a_job_that_is_no_snakemake_is_left_alone(queue, script):
+    (queue / "script").write_text(script)
+    assert take_over(MINE, "/study", []) == []
 
 
 def test_jobs_that_do_not_end_are_told(queue):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 RUN = Path(__file__).resolve().parents[2] / "envs" / "run"
+MOUNTS = subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
 
 
 def wheel(folder: Path, name: str, version: str) -> str:
@@ -102,6 +103,39 @@ def test_foreign_python_settings_do_not_leak_in(shared, tmp_path):
     (tmp_path / "toy.py").write_text("version = 'foreign'\n")
     env = {"PYTHONPATH": str(tmp_path)}
     assert shared.run("python", "-c", "import toy; print(toy.version)", env=env)[1] == "1.0"
+
+
+SHOW = "import os; print(os.environ.get('XDG_CACHE_HOME'), os.environ.get('HF_TOKEN_PATH'))"
+
+
+def test_a_home_that_can_be_written_keeps_its_cache(shared, tmp_path):
+    env = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+    assert shared.run("python", "-c", SHOW, env=env)[1].split()[-1] == "None"
+    env = {"HOME": "/proc", "XDG_CACHE_HOME": str(tmp_path / "mine")}
+    assert shared.run("python", "-c", SHOW, env=env)[1] == f"{tmp_path / 'mine'} None"
+
+
+@pytest.mark.parametrize("home", ["/proc", "/nonexistent/home", "", "/dev/null"])
+def test_caches_lie_elsewhere_where_home_cannot_be_written(shared, home):
+    """/proc takes no folder from anybody, root included, as a read-only mount does not."""
+    if home == "/nonexistent/home" and os.getuid() == 0:
+        home = "/proc/nonexistent/home"
+    status, out, err = shared.run("python", "-c", SHOW, env={"HOME": home, "XDG_CACHE_HOME": ""})
+    assert (status, out) == (0, f"{shared.root / '.env' / 'cache'} None"), err
+
+
+@pytest.mark.skipif(not MOUNTS, reason="file systems cannot be mounted here")
+def test_a_read_only_home(shared, tmp_path):
+    """A real mount, on which root too is refused; the hub's token is still found."""
+    token = tmp_path / ".cache" / "huggingface" / "token"
+    token.parent.mkdir(parents=True)
+    token.write_text("hf_x")
+    mount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path}"
+    words = ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$@"', "-"]
+    words += [shared.root / "envs/run", "python", "-c", SHOW]
+    env = os.environ | {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+    done = subprocess.run([str(w) for w in words], env=env, capture_output=True, text=True)
+    assert done.stdout.strip() == f"{shared.root / '.env' / 'cache'} {token}", done.stderr
 
 
 def test_bytecode_is_compiled_whatever_the_variable_says(shared):

@@ -1,4 +1,9 @@
-"""Published optima on open tables (law.md section 5): objective first, then the constants."""
+"""Published optima on open tables: objective first, then the constants.
+
+Chinchilla's points: Besiroglu et al. (arXiv 2404.10102), refitted to convergence. Sparsity law on
+ViT and T5: Frantar et al. (arXiv 2309.08520). Overtraining: Gadre et al. (arXiv 2403.08540).
+OLMo's ladder: Bhagia et al. (arXiv 2412.04403). The tables: benchmarks/public_tables.py.
+"""
 
 from pathlib import Path
 
@@ -11,15 +16,12 @@ from p2law.laws.forms import registry
 from p2law.laws.judging.extrapolation import extrapolation, warnings
 from p2law.laws.table import prepare
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
-pytestmark = pytest.mark.skipif(
-    not DATA.is_dir(), reason=f"{DATA} is absent: the open tables are not part of the repository"
-)
+pytestmark = pytest.mark.tables
 SLACK = 1 + 1e-6
 
 
-def chinchilla() -> pd.DataFrame:
-    table = pd.read_csv(DATA / "chinchilla.csv")
+def chinchilla(folder: Path) -> pd.DataFrame:
+    table = pd.read_csv(folder / "chinchilla.csv")
     table["N"] = table["Model Size"]
     table["D"] = table["Training FLOP"] / (6 * table["N"])
     return prepare(table.sort_values("loss").iloc[:-5])
@@ -33,8 +35,8 @@ def matches(constants: dict[str, float], printed: dict[str, str], units: float =
         assert abs(constants[name] - float(text)) <= units * 10**-digits, (name, constants[name])
 
 
-def test_chinchilla_huber():
-    found = fit(registry.get("chinchilla"), chinchilla(), delta=1e-3)
+def test_chinchilla_huber(public_tables):
+    found = fit(registry.get("chinchilla"), chinchilla(public_tables), delta=1e-3)
     assert found.objective <= 0.001018274018 * SLACK
     matches(
         found.constants,
@@ -43,8 +45,8 @@ def test_chinchilla_huber():
     assert found.converged and found.rank == 5 and found.starts_at_optimum == 1.0
 
 
-def test_chinchilla_least_absolute_deviation():
-    found = fit(registry.get("chinchilla"), chinchilla(), objective="lad")
+def test_chinchilla_least_absolute_deviation(public_tables):
+    found = fit(registry.get("chinchilla"), chinchilla(public_tables), objective="lad")
     assert found.objective <= 1.12949466 * SLACK
     matches(
         found.constants,
@@ -58,8 +60,8 @@ def test_chinchilla_least_absolute_deviation():
     assert found.converged and found.gain < 1e-12
 
 
-def test_frantar_vit():
-    table = pd.read_csv(DATA / "frantar_vit.csv")
+def test_frantar_vit(public_tables):
+    table = pd.read_csv(public_tables / "frantar_vit.csv")
     table["rho"], table["loss"] = table["sparsity"], table["val-loss"]
     table["N"] = 12 * 12 * 768**2 * table["scale"] * (1 - table["rho"]) / 1e6
     table["D"] = table["total_examples"] / 1e9
@@ -73,8 +75,8 @@ def test_frantar_vit():
     matches(found.constants, {"g": "4.5167"}, units=1)
 
 
-def test_frantar_t5_reaches_the_optimum_that_was_not_published():
-    table = pd.read_csv(DATA / "frantar_t5.csv")
+def test_frantar_t5_reaches_the_optimum_that_was_not_published(public_tables):
+    table = pd.read_csv(public_tables / "frantar_t5.csv")
     table["rho"], table["loss"] = table["sparsity"], table["val-loss"]
     table["N"] = 24 * 12 * 768**2 * table["scale"] * (1 - table["rho"]) / 1e6
     table["D"] = table["steps"] / 1e5
@@ -88,13 +90,13 @@ def test_frantar_t5_reaches_the_optimum_that_was_not_published():
     matches(found.constants, {"g": ".8304"})
 
 
-def gadre() -> pd.DataFrame:
-    table = pd.read_csv(DATA / "gadre_models.csv")
+def gadre(folder: Path) -> pd.DataFrame:
+    table = pd.read_csv(folder / "gadre_models.csv")
     return table.assign(loss=table["loss_c4_val"])
 
 
-def test_gadre_predicts_from_five_rows():
-    table = gadre()
+def test_gadre_predicts_from_five_rows(public_tables):
+    table = gadre(public_tables)
     table = table[table["dataset"] == "rpj"]
     # The paper's fit set: the four smallest configurations at M = 20 and the smallest at M = 320.
     small = ["d=96_l=8_h=4", "d=512_l=8_h=4", "d=576_l=24_h=8", "d=1024_l=24_h=8"]
@@ -112,8 +114,10 @@ def test_gadre_predicts_from_five_rows():
     assert error == pytest.approx([0.7103, 0.7320], abs=5.1e-5)
 
 
-def test_olmo_fits_well_and_extrapolates_badly():
-    table = pd.read_csv(DATA / "olmo_ladder_c4.csv").rename(columns={"c4_loss_mean_last5": "loss"})
+def test_olmo_fits_well_and_extrapolates_badly(public_tables):
+    table = pd.read_csv(public_tables / "olmo_ladder_c4.csv").rename(
+        columns={"c4_loss_mean_last5": "loss"}
+    )
     found = fit(registry.get("chinchilla"), prepare(table), delta=1e-3)
     assert np.abs(np.expm1(found.residuals)).mean() * 100 == pytest.approx(0.2473, abs=5.1e-5)
     # OLMo-2 13B: 13,202,396,160 parameters with embeddings, 5e12 tokens; measured 2.437876.
@@ -128,5 +132,5 @@ def test_olmo_fits_well_and_extrapolates_badly():
     assert set(check) == {"D"}
     assert warnings(check)[0].startswith("extrapolates badly: fitted below D")
     # Chinchilla's own table, as well fitted, passes.
-    kept = extrapolation(registry.get("chinchilla"), chinchilla(), 0.0047, delta=1e-3)
+    kept = extrapolation(registry.get("chinchilla"), chinchilla(public_tables), 0.0047, delta=1e-3)
     assert warnings(kept) == []

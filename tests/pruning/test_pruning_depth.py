@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cosine_similarity, cross_entropy
 
 from p2law.checkpoints import io
-from p2law.pruning import depth
+from p2law.pruning import calibration, depth
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import Source, read_windows
 from p2law.pruning.stage import Stage
@@ -47,6 +47,25 @@ def test_angular(whole):
         for k in range(1, 6 - left):
             expected = cosine(states[left], states[left + k])
             assert measured[left][k - 1] == pytest.approx(expected, abs=1e-6)
+
+
+def test_angular_reads_every_state_once(whole, monkeypatch):
+    """Beyond the forward pass, which reads each block's input: one read of each set of states."""
+    source, *_ = whole
+    reads, real = [], calibration.States.__getitem__
+
+    def read(self, batch):
+        reads.append(batch)
+        return real(self, batch)
+
+    monkeypatch.setattr(calibration, "BATCH_TOKENS", 64)
+    monkeypatch.setattr(calibration.States, "__getitem__", read)
+    monkeypatch.setattr(depth, "TOKENS_AT_ONCE", 7)
+    few = depth.angular(source)
+    assert len(reads) == (5 + 6) * 3
+    monkeypatch.undo()
+    for some, every in zip(few, depth.angular(source), strict=True):
+        assert some == pytest.approx(every, rel=1e-6)  # fp32 forward passes in other batches
 
 
 def test_perplexity_is_the_loss_without_each_block(whole):

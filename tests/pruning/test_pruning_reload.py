@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from p2law.architectures.architecture import ARCHITECTURES
 from p2law.checkpoints import io
 from p2law.errors import UserError
-from p2law.pruning import names
+from p2law.pruning.methods import depth, weights
 from p2law.pruning.stage import Stage
 from p2law.pruning.statistics import Statistics
 from p2law.results import manifest
@@ -75,7 +75,7 @@ def test_rate_zero_is_bit_equal_for_every_architecture(name, make_base, corpus, 
 
 def test_every_depth_criterion_takes_every_architecture(make_base, corpus, spec, tmp_path):
     for name in ARCHITECTURES:
-        for criterion in names.DEPTH_CRITERIA:
+        for criterion in depth.CRITERIA:
             out = tmp_path / name / criterion
             settings = {"prune": "depth", "criterion": criterion, "guard_first": 1, "guard_last": 1}
             Stage(spec(settings, 0.2), make_base(name), corpus, out).run()
@@ -151,11 +151,11 @@ def test_a_dead_input_gets_no_weight_and_breaks_nothing(make_base, corpus, spec,
         folder, stage="base", spec={"key": "k"}, inputs={}, results={}, started=time.time(),
         files=["config.json", "model.safetensors"],
     )  # fmt: skip
-    for weights in names.WEIGHTS:
-        settings = {"prune": "weights", "mask": "sparsegpt", "weights": weights}
-        Stage(spec(settings, 0.5), base, corpus, tmp_path / weights).run()
-        new = load_file(tmp_path / weights / "0.5" / "model.safetensors")
-        masks = io.load_masks(tmp_path / weights / "0.5")
+    for choice in weights.WEIGHTS:
+        settings = {"prune": "weights", "mask": "sparsegpt", "weights": choice}
+        Stage(spec(settings, 0.5), base, corpus, tmp_path / choice).run()
+        new = load_file(tmp_path / choice / "0.5" / "model.safetensors")
+        masks = io.load_masks(tmp_path / choice / "0.5")
         assert all(torch.isfinite(tensor).all() for tensor in new.values())
         assert not new["model.layers.1.mlp.down_proj.weight"][:, 5].any()
         assert all((m.reshape(-1, 4).sum(1) == 2).all() for m in masks.values())

@@ -9,9 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from p2law.architectures import counts
+from p2law.architectures.architecture import ARCHITECTURES
 from p2law.checkpoints import io
 from p2law.errors import UserError
-from p2law.pruning import store
+from p2law.pruning import methods, store
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.stage import Stage
 from p2law.results import manifest
@@ -31,13 +33,84 @@ def test_weight_pruning_of_every_architecture(name, make_base, corpus, spec, tmp
     assert len(masks) == each * 4
     for key, mask in masks.items():
         assert (mask.reshape(-1, 2).sum(1) == 1).all()
-        assert not state[key][mask == 0].any()
+        assert torch.equal(state[key] != 0, mask.bool()), key
     dense = load_file(base.parent / "model.safetensors")
     untouched = set(dense) - set(masks)
     assert all(torch.equal(dense[key], state[key]) for key in untouched)
     if name == "mamba":
         assert {key.rsplit(".", 1)[-1] for key in untouched} >= {"A_log", "D"}
     assert torch.isfinite(io.load(folder)(torch.arange(16)[None]).logits).all()
+
+
+PAIRS = [("magnitude", "keep"), ("wanda", "keep"), ("sparsegpt", "sparsegpt"), ("obs", "mrp")]
+
+
+@pytest.mark.parametrize(("mask", "weights"), [*PAIRS, ("ria", "mrp-cg")])
+@pytest.mark.parametrize("pattern", ["unstructured", "1:2"])
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_the_files_zeros_are_the_masks_and_the_counts(
+    name, pattern, mask, weights, make_base, corpus, spec, tmp_path
+):
+    settings = {"prune": "weights", "mask": mask, "weights": weights, "pattern": pattern}
+    rate = 0.5 if pattern == "1:2" else 0.4
+    Stage(spec(settings, rate), make_base(name), corpus, tmp_path).run()
+    folder = tmp_path / str(rate)
+    state = load_file(folder / "model.safetensors")
+    results = manifest.read_manifest(folder / manifest.NAME)["results"]
+    zeros = 0
+    for key, kept in io.load_masks(folder).items():
+        assert torch.equal(state[key] != 0, kept.bool()), key
+        zeros += int((kept == 0).sum())
+    assert zeros == results["N0"] - results["N"]
+    if pattern == "1:2":
+        assert zeros == counts.parameters(Blocks(folder).config)["linear"] / 2
+    else:
+        assert results["rate"] == pytest.approx(rate, abs=0.02)
+
+
+def test_a_layer_that_the_pattern_does_not_divide_stays_dense(make_base, corpus, spec, tmp_path):
+    """Mamba's dt_proj has 2 inputs here: 2:4 prunes the other three layers and says so."""
+    base = make_base("mamba")
+    Stage(spec({**SPARSE, "pattern": "2:4"}, 0.5), base, corpus, tmp_path).run()
+    folder = tmp_path / "0.5"
+    results = manifest.read_manifest(folder / manifest.NAME)["results"]
+    assert results["left_dense"] == ["mixer.dt_proj.weight"]
+    masks, state = io.load_masks(folder), load_file(folder / "model.safetensors")
+    assert {key.split(".")[-2] for key in masks} == {"in_proj", "x_proj", "out_proj"}
+    old = load_file(base.parent / "model.safetensors")
+    for i in range(4):
+        name = f"backbone.layers.{i}.mixer.dt_proj.weight"
+        assert torch.equal(old[name], state[name])
+    solved = methods.read({"prune": "weights", "pattern": "2:4"}).solve(Blocks(folder).config, 0.5)
+    assert solved["removed"]["left_dense"] == results["left_dense"]
+    assert solved["N"] == results["N"]
+    assert solved["N0"] - solved["N"] == sum(int((m == 0).sum()) for m in masks.values())
+    with pytest.raises(UserError, match="not a multiple of 7, and no other layer"):
+        Stage(spec({**SPARSE, "pattern": "3:7"}, 4 / 7), base, corpus, tmp_path / "b").run()
+
+
+def large(state):
+    noise = torch.randn(32, 64, generator=torch.Generator().manual_seed(1))
+    state["model.layers.1.mlp.down_proj.weight"].copy_((noise * 3e4).clamp(-6e4, 6e4))
+
+
+@pytest.mark.parametrize("weights", ["sparsegpt", "mrp", "mrp-cg"])
+def test_compensated_weights_that_leave_float16(weights, make_base, corpus, spec, tmp_path):
+    """The base is finite and fits; what makes up for its removed weights does not."""
+    base = edited(make_base(dtype=torch.float16), tmp_path / "base", change=large)
+    settings = {"prune": "weights", "mask": "wanda", "weights": "keep"}
+    Stage(spec(settings, 0.5), base, corpus, tmp_path / "kept").run()
+    said = r"model.layers.1.mlp.down_proj: its new weights reach [\d,]+, above 65,504.*F16"
+    with pytest.raises(UserError, match=said):
+        settings = {"prune": "weights", "mask": "wanda", "weights": weights}
+        Stage(spec(settings, 0.5), base, corpus, tmp_path / "m").run()
+    assert not list((tmp_path / "m").iterdir())
+
+
+def test_solvers_that_fail_are_not_blamed_on_the_format():
+    with pytest.raises(UserError, match="layer 3: its new weights are NaN or infinite"):
+        store.stored_as(torch.tensor([1.0, float("nan")]), "BF16", "layer 3")
+    assert store.stored_as(torch.tensor([65504.0]), "F16", "x").dtype == torch.float16
 
 
 @pytest.mark.parametrize("settings", [{"prune": "depth"}, {"prune": "width"}, SPARSE])

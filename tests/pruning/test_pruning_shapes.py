@@ -6,7 +6,7 @@ import pytest
 
 from p2law.architectures import configs, counts
 from p2law.errors import UserError
-from p2law.pruning import names, shapes
+from p2law.pruning import methods
 
 
 def llama(hidden, ffn, layers, heads, groups, tied, vocab=128256, head=None):
@@ -23,11 +23,15 @@ def llama(hidden, ffn, layers, heads, groups, tied, vocab=128256, head=None):
     }
 
 
+def solve(config, settings, rate):
+    return methods.read(settings).solve(config, rate)
+
+
 def qwen(hidden, ffn, layers, heads, groups):
     return llama(hidden, ffn, layers, heads, groups, True, 151936) | {"model_type": "qwen2"}
 
 
-# law.md section 1: total parameters, and layers and rates (%) nearest 15, 25 and 35 %.
+# Total parameters, and layers and rates (%) nearest 15, 25 and 35 %.
 GOLDEN = {
     "Llama-3.2-1B": (
         llama(2048, 8192, 16, 32, 8, True, head=64),
@@ -67,7 +71,7 @@ def test_counts_and_depth_rates_of_real_models(model):
     config, total, rates = GOLDEN[model]
     assert counts.parameters(config)["total"] == total
     for asked, (layers, percent) in rates.items():
-        solved = shapes.solve(config, {"prune": "depth"}, asked)
+        solved = solve(config, {"prune": "depth"}, asked)
         assert solved["removed"]["layers"] == layers
         assert round(100 * solved["rate"], 2) == percent
         assert counts.parameters(solved["config"])["total"] == solved["N"]
@@ -85,7 +89,7 @@ def test_parts_add_up(model):
 def test_ffn_width_is_the_nearest_allowed():
     config = GOLDEN["Llama-3.2-1B"][0]
     settings = {"prune": "width", "dimensions": ["ffn"], "multiple": 64}
-    solved = shapes.solve(config, settings, 0.25)
+    solved = solve(config, settings, 0.25)
     width = solved["config"]["intermediate_size"]
     assert width % 64 == 0
     per_neuron = 3 * 2048 * 16
@@ -97,7 +101,7 @@ def test_ffn_width_is_the_nearest_allowed():
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.3, 0.4])
 def test_every_solved_width_reports_the_rate_it_has(rate):
     config = GOLDEN["Qwen2.5-0.5B"][0]
-    solved = shapes.solve(config, {"prune": "width", "dimensions": ["ffn"]}, rate)
+    solved = solve(config, {"prune": "width", "dimensions": ["ffn"]}, rate)
     assert math.isclose(solved["rate"], 1 - solved["N"] / solved["N0"])
     assert abs(solved["rate"] - rate) < 0.001
 
@@ -105,21 +109,21 @@ def test_every_solved_width_reports_the_rate_it_has(rate):
 def test_two_to_four_has_one_rate_and_counts_only_linear_layers():
     config = GOLDEN["Llama-3.1-8B"][0]
     settings = {"prune": "weights", "pattern": "2:4"}
-    assert names.fixed_rate(settings) == 0.5
-    solved = shapes.solve(config, settings, 0.5)
+    assert methods.read(settings).fixed_rate() == 0.5
+    solved = solve(config, settings, 0.5)
     linear = 32 * (4096 * 4096 * 2 + 2 * 4096 * 1024 + 3 * 4096 * 14336)
     assert solved["N"] == 8030261248 - linear // 2
     with pytest.raises(UserError, match="one rate, 0.5"):
-        shapes.solve(config, settings, 0.3)
+        solve(config, settings, 0.3)
 
 
 def test_unstructured_rate_is_a_share_of_all_parameters():
     config = GOLDEN["Qwen2.5-0.5B"][0]
     settings = {"prune": "weights", "pattern": "unstructured"}
-    solved = shapes.solve(config, settings, 0.4)
+    solved = solve(config, settings, 0.4)
     assert abs(solved["rate"] - 0.4) < 1e-8
     with pytest.raises(UserError, match="at most"):
-        shapes.solve(config, settings, 0.8)
+        solve(config, settings, 0.8)
 
 
 def test_a_llama_that_transformers_refuses_becomes_mistral():
@@ -134,11 +138,11 @@ def test_a_llama_that_transformers_refuses_becomes_mistral():
 def test_rates_out_of_reach_are_refused():
     tiny = llama(64, 128, 6, 4, 4, True, 1024)
     with pytest.raises(UserError, match="tolerance"):
-        shapes.solve(tiny, {"prune": "depth", "tolerance": 0.01}, 0.03)
+        solve(tiny, {"prune": "depth", "tolerance": 0.01}, 0.03)
     with pytest.raises(UserError, match="tolerance"):
-        shapes.solve(tiny, {"prune": "width"}, 0.9)
+        solve(tiny, {"prune": "width"}, 0.9)
     with pytest.raises(UserError, match="share of all parameters"):
-        shapes.solve(tiny, {"prune": "depth"}, 1.5)
+        solve(tiny, {"prune": "depth"}, 1.5)
     with pytest.raises(UserError, match="model_type 'gpt2'"):
         counts.parameters(tiny | {"model_type": "gpt2"})
 
@@ -146,23 +150,37 @@ def test_rates_out_of_reach_are_refused():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"prune": "hidden"}, "prune is 'hidden'; allowed: depth, width, weights"),
-        ({"prune": "depth", "criterium": "x"}, "unknown key 'criterium'"),
-        ({"prune": "depth", "criterion": "x"}, "criterion is 'x'; allowed: block_influence"),
-        ({"prune": "weights", "pattern": "4:2"}, "pattern is '4:2'"),
-        ({"prune": "width", "dimensions": []}, "dimensions is \\[\\]"),
-        ({"prune": "weights", "damp": True}, "damp is True"),
+        ({}, "prune: missing"),
+        ({"prune": "widht"}, "prune = 'widht': must be one of depth, .*did you mean 'width'"),
+        (
+            {"prune": "depth", "criterium": "x"},
+            "criterium: unknown key; must be one of prune, .*did you mean 'criterion'",
+        ),
+        (
+            {"prune": "depth", "criterion": "tailor"},
+            "criterion = 'tailor': must be one of block_influence, .*did you mean 'taylor'",
+        ),
+        ({"prune": "weights", "pattern": "4:2"}, "pattern = '4:2': .*n < m"),
+        ({"prune": "width", "dimensions": []}, "dimensions = \\[\\]"),
+        ({"prune": "width", "dimensions": ["ffn", "ffn"]}, "each once"),
+        ({"prune": "width", "dimensions": ["groups", "queries"]}, "not both"),
+        ({"prune": "width", "split": {"groups": 2}}, "split names groups"),
+        ({"prune": "width", "split": {"ffn": 0}}, "split.ffn = 0"),
+        ({"prune": "width", "dimensions": ["hidden"], "weights": "mrp"}, "make up for ffn"),
+        ({"prune": "width", "dimensions": ["hidden"], "bias": "mean"}, "make up for ffn"),
+        ({"prune": "weights", "damp": True}, "damp = True"),
+        ({"prune": "depth", "tolerance": 2, "guard_first": -1}, "guard_first = -1.*tolerance = 2"),
     ],
 )
 def test_bad_settings_name_key_value_and_what_is_allowed(settings, message):
     with pytest.raises(UserError, match=message):
-        names.complete(settings)
+        methods.read(settings)
 
 
 def test_rate_zero_changes_nothing():
     config = GOLDEN["Llama-3.2-1B"][0]
     for settings in ({"prune": "depth"}, {"prune": "width"}, {"prune": "weights"}):
-        solved = shapes.solve(config, settings, 0)
+        solved = solve(config, settings, 0)
         assert solved["rate"] == 0
         assert solved["config"] == config
 
@@ -181,7 +199,7 @@ def test_dimensions_together_come_near_the_rate(dimensions, split):
     config = GOLDEN["Llama-3.1-8B"][0]
     settings = {"prune": "width", "dimensions": dimensions, "split": split, "multiple": 64}
     rate = 0.1 if dimensions in (["groups"], ["queries"]) else 0.3
-    solved = shapes.solve(config, settings, rate)
+    solved = solve(config, settings, rate)
     assert set(solved["removed"]) == set(dimensions)
     assert all(w["to"] < w["from"] for w in solved["removed"].values())
     fine = "ffn" in dimensions or "hidden" in dimensions
@@ -195,7 +213,7 @@ def test_dimensions_together_come_near_the_rate(dimensions, split):
 
 def test_a_width_llama_cannot_have_is_solved_as_mistral():
     config = llama(48, 64, 2, 6, 3, False, 96, 8)
-    solved = shapes.solve(config, {"prune": "width", "dimensions": ["hidden"]}, 0.15)
+    solved = solve(config, {"prune": "width", "dimensions": ["hidden"]}, 0.15)
     assert solved["config"]["hidden_size"] == 40
     assert solved["config"]["model_type"] == "mistral"
     assert solved["config"]["head_dim"] == 8
@@ -204,14 +222,14 @@ def test_a_width_llama_cannot_have_is_solved_as_mistral():
 def test_heads_that_cannot_go_are_named():
     multi_query = llama(64, 128, 4, 8, 1, True, 256)
     with pytest.raises(UserError, match='prune "queries"'):
-        shapes.solve(multi_query, {"prune": "width", "dimensions": ["groups"]}, 0.1)
+        solve(multi_query, {"prune": "width", "dimensions": ["groups"]}, 0.1)
     multi_head = llama(64, 128, 4, 8, 8, True, 256)
     with pytest.raises(UserError, match='prune "groups"'):
-        shapes.solve(multi_head, {"prune": "width", "dimensions": ["queries"]}, 0.1)
+        solve(multi_head, {"prune": "width", "dimensions": ["queries"]}, 0.1)
     mamba = {"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 4, "vocab_size": 99}
     with pytest.raises(UserError, match="allowed: depth and weights"):
-        shapes.solve(mamba, {"prune": "width"}, 0.1)
-    assert shapes.solve(mamba, {"prune": "depth", "tolerance": 0.2}, 0.2)["removed"]["layers"] == 1
+        solve(mamba, {"prune": "width"}, 0.1)
+    assert solve(mamba, {"prune": "depth", "tolerance": 0.2}, 0.2)["removed"]["layers"] == 1
 
 
 def test_counts_of_mamba_130m():

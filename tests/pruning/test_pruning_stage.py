@@ -105,6 +105,8 @@ EVERY_SOLVER = [
     *METHODS,
     ({"prune": "depth", "criterion": "taylor"}, 0.2),
     ({"prune": "width", "multiple": 4, "criterion": "taylor", "dimensions": ["hidden"]}, 0.2),
+    ({**WIDTH, "weights": "mrp", "dimensions": ["ffn", "groups", "hidden"]}, 0.4),
+    ({**WIDTH, "weights": "mrp-cg"}, 0.2),
     ({**SPARSE, "mask": "sparsegpt", "weights": "sparsegpt"}, 0.5),
     ({**SPARSE, "mask": "group", "weights": "mrp"}, 0.5),
     ({**SPARSE, "mask": "obs", "weights": "mrp-cg", "pattern": "unstructured"}, 0.3),

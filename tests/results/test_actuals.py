@@ -7,6 +7,7 @@ import pytest
 from p2law.cluster.costs import Costs
 from p2law.results.actuals import by_model, jobs
 from p2law.study.grid import Study
+from p2law.study.stages import Stages
 
 
 def leave(study: Study, path, benchmark: str, seconds: float, **provenance) -> None:
@@ -21,29 +22,29 @@ def leave(study: Study, path, benchmark: str, seconds: float, **provenance) -> N
 
 
 def test_finished_jobs_beside_their_estimates(tiny, tmp_path):
-    study = Study(tiny, "x", tmp_path)
-    assert list(jobs(study)) == []
-    leave(study, study.base_manifest("tiny-16"), "base/tiny-16.tsv", 7.2)
+    stages = Stages(Study(tiny, "x", tmp_path))
+    study, costs = stages.study, Costs(stages)
+    assert list(jobs(costs)) == []
+    leave(study, stages["base"].path("tiny-16"), "base/tiny-16.tsv", 7.2)
     run = study.runs["tiny-16", "depth-0.3"]
     slurm = {"job": "42", "nodes": "n[1-2]", "energy_joules": 1_500_000}
     for budget in study.budgets:
-        assert len(list(jobs(study))) == 1  # a job counts once all its points are there
+        assert len(list(jobs(costs))) == 1  # a job counts once all its points are there
         leave(
             study,
-            study.point_manifest(run, budget),
+            stages["posttrain"].path("tiny-16", "depth-0.3", f"D{budget}"),
             "posttrain/tiny-16/depth-0.3.tsv",
             3600.0,
             hardware={"gpus": ["H100"] * 4},
             processes=8,
             slurm=slurm,
         )
-    base, trained = jobs(study)
+    base, trained = jobs(costs)
     assert (base.stage, base.hours, base.gpu, base.slurm) == ("base", 0.002, None, None)
     assert (trained.slurm, trained.nodes, trained.gpu) == ("42", "n[1-2]", "H100")
     assert trained.hours == 8.0  # GPU-hours: two nodes of four, an hour
-    costs = Costs(study)
     flops = costs.run_flops(run) * costs.run_tokens(run)
     assert trained.estimated_hours == pytest.approx((5 + flops / 40e9) / 3600)
-    rows = {row["stage"]: row for row in by_model(jobs(study))}
+    rows = {row["stage"]: row for row in by_model(jobs(costs))}
     assert rows["posttrain"]["energy (MJ)"] == 1.5 and rows["base"]["energy (MJ)"] is None
     assert rows["posttrain"]["hours / estimate"] == pytest.approx(8 / trained.estimated_hours)

@@ -13,8 +13,10 @@ from p2law import canonical
 from p2law.errors import UserError
 from p2law.results import manifest
 from p2law.study.grid import Study
-from p2law.study.specs import BASE, Specs
-from p2law.tables.oneshot import COLUMNS, matched_rates, oneshot
+from p2law.study.stages import Stages
+from p2law.study.stages.measured import BASE
+from p2law.study.stages.models import start
+from p2law.tables.oneshot import COLUMNS, oneshot
 
 TINY = Path(__file__).parents[2] / "studies" / "tiny.yaml"
 ROWS, TARGETS = 8, 64
@@ -33,29 +35,29 @@ def loss_of(name: str) -> dict:
 
 
 @pytest.fixture
-def results(tmp_path) -> Study:
+def results(tmp_path) -> Stages:
     """A tiny study without runs, its evaluations with files, the rest as manifests alone."""
     config = yaml.safe_load(TINY.read_text())
     del config["posttrain"]
     study = Study(config, "tiny", root=tmp_path)
-    specs = Specs(study)
+    stages = Stages(study)
     for family in study.settings.families:
         files = {"tokenizer.json": {"sha256": "f" * 64, "bytes": 1}}
-        canonical.write_json(study.corpus_manifest(family), {"files": files})
+        canonical.write_json(stages["corpus"].path(family), {"files": files})
     for variant in study.variants.values():
         counts = ("rate", "N0", "N", "N0_nonembedding", "N_nonembedding")
         found = {name: variant.shape[name] for name in counts}
         found |= {"calibration_sha256": "c" * 64 if variant.method == "depth" else None, "seed": 0}
         record = {"results": found, "spec": {"calibration": {"windows": 16}}}
         record["provenance"] = {"wall_seconds": 3.5, "peak_memory_bytes": 10**9}
-        canonical.write_json(study.variant_manifest(variant), record)
-    for model, group in specs.groups():
-        write_evaluation(study, model, group, list(specs.checkpoints(model, group)))
-    return study
+        canonical.write_json(stages.path(start(variant)), record)
+    for model, group in stages["evaluate"].results():
+        write_evaluation(stages, model, group, list(stages["evaluate"].checkpoints(model, group)))
+    return stages
 
 
-def write_evaluation(study, model, group, names, rows="rows"):
-    path = study.evaluated_manifest(model, group)
+def write_evaluation(stages, model, group, names, rows="rows"):
+    path = stages["evaluate"].path(model, group)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: row_sums(name) for name in names}, path.parent / "rows.safetensors")
     losses = {name: loss_of(name) for name in names}
@@ -68,7 +70,7 @@ def write_evaluation(study, model, group, names, rows="rows"):
 
 def test_one_row_a_variant_with_every_column(results):
     rows = oneshot(results)
-    assert len(rows) == len(results.variants) == 6
+    assert len(rows) == len(results.study.variants) == 6
     assert all(set(row) == set(COLUMNS) for row in rows)
     for row in rows:
         assert row["L0"] == 3.0
@@ -90,9 +92,9 @@ def test_the_damages_error_is_that_of_paired_rows(results):
 
 
 def test_what_is_not_evaluated_has_no_row(results):
-    results.evaluated_manifest("tiny-16", "depth").unlink()
+    results["evaluate"].path("tiny-16", "depth").unlink()
     assert len(oneshot(results)) == 4
-    results.evaluated_manifest("tiny-16", BASE).unlink()
+    results["evaluate"].path("tiny-16", BASE).unlink()
     assert {row["model"] for row in oneshot(results)} == {"tiny-24"}
 
 
@@ -102,13 +104,7 @@ def test_other_rows_and_damaged_files_are_refused(results):
     with pytest.raises(UserError, match="other rows .others. than the base of tiny-24"):
         oneshot(results)
     write_evaluation(results, "tiny-24", "depth", names)
-    file = results.evaluated_manifest("tiny-24", "depth").parent / "rows.safetensors"
+    file = results["evaluate"].path("tiny-24", "depth").parent / "rows.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\xff")
     with pytest.raises(UserError, match="sha256 differs"):
         oneshot(results)
-
-
-def test_rates_are_matched_by_gaps():
-    assert matched_rates([0.395, 0.2, 0.389, 0.21]) == pytest.approx([0.392, 0.205, 0.392, 0.205])
-    assert matched_rates([0.1, 0.2, 0.3]) == [0.1, 0.2, 0.3]
-    assert matched_rates([]) == []

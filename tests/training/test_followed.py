@@ -11,6 +11,7 @@ import yaml
 
 from p2law.results import status
 from p2law.study.grid import Study
+from p2law.study.stages import Stages
 from p2law.training import run
 
 ROOT = Path(__file__).parents[2]
@@ -22,9 +23,10 @@ def test_a_real_run_is_followed_through_kill_and_stop(tmp_path, corpus, pruned, 
     Nothing but the run's own process is there: no controller whose death could matter.
     """
     config = yaml.safe_load((ROOT / "studies" / "tiny.yaml").read_text())
-    study = Study(config, "tiny.yaml", tmp_path)
+    stages = Stages(Study(config, "tiny.yaml", tmp_path))
+    study = stages.study
     one = next(iter(study.runs.values()))
-    out = study.point_manifest(one, study.budgets[0]).parents[1]
+    out = stages["posttrain"].outputs(one.variant.model, one.name)[0].parents[1]
     log = study.root / "logs" / "posttrain" / one.variant.model / f"{one.name}.log"
     log.parent.mkdir(parents=True)
     asked = spec([16, 32, 64], key="k")  # the tiny study's budgets in steps of 128 tokens
@@ -33,7 +35,7 @@ def test_a_real_run_is_followed_through_kill_and_stop(tmp_path, corpus, pruned, 
     command += ["--corpus", corpus, "--out", out]
 
     def state() -> status.Row:
-        (row,) = (r for r in status.rows(study) if r.name == f"{one.variant.model}/{one.name}")
+        (row,) = (r for r in status.rows(stages) if r.name == f"{one.variant.model}/{one.name}")
         return row
 
     def start() -> subprocess.Popen:
@@ -60,4 +62,4 @@ def test_a_real_run_is_followed_through_kill_and_stop(tmp_path, corpus, pruned, 
     assert state().state == "stopped"
     run.posttrain(asked, pruned, corpus, out)
     assert (state().state, state().points) == ("done", (3, 3))
-    assert "1 done" in status.table(list(status.rows(study)))
+    assert "1 done" in status.table(list(status.rows(stages)))

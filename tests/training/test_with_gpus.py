@@ -71,3 +71,15 @@ def test_inside_slurm_the_cluster_has_chosen(start):
 def test_the_exit_code_is_the_commands(start):
     process = start(1, "raise SystemExit(75)")
     assert process.wait(20) == 75
+
+
+def test_paths_and_arguments_with_spaces_stay_whole(tmp_path):
+    """The script in a checkout with a space in its path, a command and an argument with spaces."""
+    folder, command = tmp_path / "sp ace", tmp_path / "a command"
+    folder.symlink_to(SCRIPT.parent)
+    command.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    command.chmod(0o755)
+    words = [sys.executable, str(folder / SCRIPT.name), "1", str(command), "a b", "*", ""]
+    env = os.environ | {"TMPDIR": str(folder.parent), "CUDA_VISIBLE_DEVICES": "0"}
+    done = subprocess.run(words, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "a b|*||"), done.stderr

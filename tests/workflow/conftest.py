@@ -28,14 +28,14 @@ class Checkout:
         return os.environ | {"PATH": os.pathsep.join([here, os.environ["PATH"]])}
 
     def snakemake(
-        self, *words: str, study: str = STUDY, cores: int = 2
+        self, *words: str, study: str = STUDY, cores: int = 2, **variables: str
     ) -> subprocess.CompletedProcess:
         """Run Snakemake here; the result's stdout holds both streams."""
         command = [sys.executable, "-m", "snakemake", "--cores", str(cores), "--configfile", study]
         return subprocess.run(
             [*command, *words],
             cwd=self.folder,
-            env=self.environment,
+            env=self.environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

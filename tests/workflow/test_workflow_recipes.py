@@ -5,14 +5,16 @@ import json
 import pandas as pd
 import pytest
 
+TEXT = "    text: # the law's\n"
+LAST = "      warmup_tokens: 512\n"
+MORE = "    cosine: {schedule: cosine}\n    trajectory: {schedule: trajectory}\n"
 POINT = "results/tiny/posttrained/tiny-16/depth-0.15/D2048/manifest.json"
 
 
 def test_a_taught_run_of_the_last_layers(finished):
     """One point of a changed recipe: its run alone is trained again, with the base as teacher."""
     finished.study(
-        "posttrain:\n",
-        "posttrain:\n  distil: {weight: 0.5, temperature: 2.0}\n  layers: {last: 1}\n",
+        TEXT, TEXT + "      distil: {weight: 0.5, temperature: 2.0}\n      layers: {last: 1}\n"
     )
     finished.run("--allowed-rules", "posttrain", "--", POINT)
     found = json.loads((finished.folder / POINT).read_text())
@@ -21,8 +23,8 @@ def test_a_taught_run_of_the_last_layers(finished):
     assert found["spec"]["train"]["layers"] == {"last": 1, "head": True}
 
 
-def test_more_schedules_train_only_the_new_ones(finished):
-    finished.study("posttrain:\n", "posttrain:\n  schedule: [wsd, cosine, trajectory]\n")
+def test_more_recipes_train_only_the_new_ones(finished):
+    finished.study(LAST, LAST + MORE)
     planned = finished.planned()
     assert len(planned["posttrain"]) == 12
     assert all(name.endswith(("-cosine", "-trajectory")) for name in planned["posttrain"])
@@ -30,17 +32,17 @@ def test_more_schedules_train_only_the_new_ones(finished):
 
 
 @pytest.mark.slow
-def test_a_study_of_three_schedules_compares_them(finished):
-    finished.study("posttrain:\n", "posttrain:\n  schedule: [wsd, cosine, trajectory]\n")
+def test_a_study_of_three_recipes_compares_them(finished):
+    finished.study(LAST, LAST + MORE)
     finished.run()
-    table = pd.read_csv(finished.results / "law" / "schedules.csv")
-    assert set(table["schedule"]) == {"wsd", "cosine", "trajectory"}
+    table = pd.read_csv(finished.results / "law" / "recipes.csv")
+    assert set(table["recipe"]) == {"text", "cosine", "trajectory"}
     # Budgets 1:2:4 in steps of 4, 8 and 16 with decays of 1, 2 and 3.
-    shares = table.groupby("schedule")["share_of_separate_runs"].first()
+    shares = table.groupby("recipe")["share_of_separate_runs"].first()
     assert shares.to_dict() == pytest.approx(
-        {"wsd": (13 + 1 + 2 + 3) / 28, "cosine": 1.0, "trajectory": 16 / 28}
+        {"text": (13 + 1 + 2 + 3) / 28, "cosine": 1.0, "trajectory": 16 / 28}
     )
-    assert (finished.results / "figures" / "schedules.png").stat().st_size > 10_000
+    assert (finished.results / "figures" / "recipes.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
@@ -57,3 +59,21 @@ def test_downstream_says_what_it_lacks(clean, section, words):
     done = clean.snakemake("-n", "downstream")
     assert done.returncode != 0
     assert words in done.stdout
+
+
+def test_a_control_is_trained_evaluated_and_stands_beside_the_points(finished):
+    finished.study("posttrain:\n", "posttrain:\n  control: true\n")
+    planned = finished.planned()
+    assert planned["posttrain"] == {f"{model} control-0" for model in ("tiny-16", "tiny-24")}
+    assert planned["evaluate"] == {f"{model} control" for model in ("tiny-16", "tiny-24")}
+    finished.run("--", "tables")
+    points, controls = (
+        pd.read_parquet(finished.results / f"tables/{name}.parquet")
+        for name in ("losses", "controls")
+    )
+    assert set(controls["run"]) == {"tiny-16/control-0", "tiny-24/control-0"}
+    assert (controls["rate"] == 0).all() and (controls["N"] == controls["N0"]).all()
+    assert (controls["Lp"] == controls["L0"]).all()
+    both = points.merge(controls, on=["model", "D", "recipe", "seed"], suffixes=("", "_control"))
+    assert len(both) == len(points) == 18
+    assert (both["Lc"] == both["loss_control"]).all()

@@ -2,14 +2,46 @@
 
 import hashlib
 import json
+import re
+import shutil
 
 import pytest
+import yaml
 
 AFTER_EVALUATION = {"evaluate", "tables", "law", "figures", "summary", "report"}
 MODELS = {"tiny-16", "tiny-24"}
 GROUPS = {f"{model} {method}" for model in MODELS for method in ("depth", "sparse24")}
 RUNS = {f"{m} {v}" for m in MODELS for v in ("depth-0.15", "depth-0.3", "sparse24-0.5")}
 BUDGETS = "budgets: [2048, 4096, 8192]"
+LAW = {"law", "figures", "summary", "report"}
+SHOWN = {"figures", "summary", "report"}
+FILES = "studies/files.yaml"
+
+
+@pytest.fixture
+def finished_of_files(first, tmp_path):
+    """A study of a text folder and a checkpoint folder, finished up to its pruned models."""
+    made = type(first)(tmp_path / "files")
+    shutil.copytree(first.folder, made.folder, ignore=shutil.ignore_patterns("results"))
+    (made.folder / "texts").mkdir()
+    for name in "ab":
+        lines = (f"Document {name} says {i} times {i * i} in line {i}.\n" for i in range(20_000))
+        (made.folder / "texts" / f"{name}.txt").write_text("\n".join(lines))
+    shutil.copytree(first.results / "base/tiny-16", made.folder / "given")
+    for extra in ("manifest.json", "state"):
+        path = made.folder / "given" / extra
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    study = yaml.safe_load((first.folder / "studies/tiny.yaml").read_text())
+    del study["posttrain"], study["pretrain"]
+    study |= {"study": "files", "evaluate": {"tokens": 1024}}
+    study["corpus"] |= {"source": {"kind": "files", "path": "texts"}, "validation_share": 0.5}
+    family = study["families"]["tiny"]
+    family["tokenizer"] = {"kind": "folder", "path": str(first.results / "corpus/tiny")}
+    family["models"] = {"given": {"source": "folder", "path": "given"}}
+    family["config"] = {}
+    (made.folder / FILES).write_text(yaml.safe_dump(study, sort_keys=False))
+    made.run("--", "results/files/pruned/given/depth/manifest.json", study=FILES)
+    return made
 
 
 def sha256(path) -> str:
@@ -59,7 +91,7 @@ def test_a_changed_parameter_is_seen_without_snakemakes_records(fresh):
     assert planned.keys() == {"posttrain", *AFTER_EVALUATION}
     assert planned["evaluate"] == GROUPS
     told = fresh.run("-n")
-    assert "train.learning_rate: 0.002 -> 0.003" in told
+    assert "posttrain: train.learning_rate: 0.002 -> 0.003" in told
 
 
 def test_a_changed_base_reruns_all_that_follows(finished):
@@ -138,6 +170,78 @@ def test_a_changed_plotting_function_redraws_figures_only(finished):
     style = finished.folder / "workflow/scripts/p2law/figures/style.py"
     style.write_text(style.read_text() + "\n\nCHANGED = True\n")
     assert finished.planned().keys() == {"figures", "report"}
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "stages"),
+    [
+        ("laws/forms/form.py", "def predict(", "CHANGED = True\n\n\ndef predict(", LAW),
+        ("laws/deciding/curves.py", "def for_marginal(", "X = 1\n\n\ndef for_marginal(", SHOWN),
+        ("laws/judging/uncertainty.py", "def small_sample(", "X = 1\n\n\ndef small_sample(", SHOWN),
+        ("tables/matching.py", "MATCHED = 0.01", "MATCHED = 0.02", SHOWN),
+    ],
+)
+def test_a_changed_function_behind_figures_and_plan_redraws_both(finished, path, old, new, stages):
+    finished.edit(f"workflow/scripts/p2law/{path}", old, new)
+    assert finished.planned().keys() == stages
+
+
+def test_a_changed_text_file_reruns_all_of_its_family(finished_of_files):
+    made = finished_of_files
+    assert made.planned(study=FILES) == {}
+    for path in (made.folder / "texts").iterdir():
+        path.touch()
+    assert made.planned(study=FILES) == {}
+    text = made.folder / "texts" / "a.txt"
+    text.write_text(text.read_text() + "One more line.\n")
+    assert {"corpus", "prune"} <= made.planned(study=FILES).keys()
+    assert "text.a.txt has changed" in made.run("-n", study=FILES)
+
+
+def test_changed_weights_of_a_folder_base_rerun_what_follows_it(finished_of_files):
+    made = finished_of_files
+    weights = made.folder / "given" / "model.safetensors"
+    raw = bytearray(weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(raw)
+    planned = made.planned(study=FILES)
+    assert "corpus" not in planned
+    assert {"base", "prune"} <= planned.keys()
+    assert "model.safetensors has changed" in made.run("-n", study=FILES)
+
+
+def test_another_name_on_the_command_line_is_another_study(finished):
+    planned = finished.planned("--config", "study=other")
+    assert planned["base"] == {f"train {model}" for model in MODELS}
+    assert planned["posttrain"] == RUNS
+    assert finished.planned() == {}
+
+
+def test_two_studies_of_one_name_are_refused_naming_both(finished):
+    other = finished.folder / "studies/copy.yaml"
+    other.write_text((finished.folder / "studies/tiny.yaml").read_text())
+    done = finished.snakemake("-n", study="studies/copy.yaml")
+    assert done.returncode != 0
+    assert "studies/tiny.yaml" in done.stdout and "studies/copy.yaml" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_room_that_changed_is_told_and_reruns_nothing(finished):
+    path = finished.folder / "workflow/scripts/p2law/training/loop.py"
+    path.write_text(path.read_text() + "\n\nCHANGED = True\n")
+    assert finished.planned() == {}
+    assert re.search(r"training/ changed since \S+ .*RECIPE is still \d", finished.run("-n"))
+
+
+def test_a_dry_run_touches_nothing(finished):
+    before = {p: p.stat().st_mtime_ns for p in finished.results.rglob("*")}
+    finished.study("learning_rate: 2.0e-3", "learning_rate: 3.0e-3")
+    (finished.results / "pruned/tiny-16/depth/0.15/model.safetensors").unlink()
+    finished.run("-n")
+    after = {p: p.stat().st_mtime_ns for p in finished.results.rglob("*")}
+    gone = {finished.results / "pruned/tiny-16/depth/0.15/model.safetensors"}
+    changed = {p for p in before if before[p] != after.get(p)} - gone
+    assert {p.name for p in changed} <= {"0.15"}  # the folder that lost a file
 
 
 def test_swapped_values_are_seen(finished):

@@ -2,17 +2,19 @@
 base/<model>/manifest.json beside a checkpoint that Hugging Face loads.
 """
 
-TRAINED = [n for n, m in STUDY.models.items() if m.settings.source == "pretrain"]
+TRAINED = [name for name in STUDY.models if STAGES["base"].trained(name)]
 FETCHED = [name for name in STUDY.models if name not in TRAINED]
 
 
 rule fetch:
+    input:
+        unpack(inputs("base")),
     output:
-        f"{STUDY.root}/base/{{model}}/manifest.json",
+        pattern("base"),
     log:
-        f"{STUDY.root}/logs/base/{{model}}.log",
+        log_of("base"),
     benchmark:
-        f"{STUDY.root}/benchmarks/base/{{model}}.tsv"
+        benchmark_of("base")
     wildcard_constraints:
         model=one_of(FETCHED),
     priority: 50
@@ -25,23 +27,23 @@ rule fetch:
         mem_mb=2000,
     params:
         script=script("base"),
-        spec=lambda wc: canonical(SPECS.base(wc.model)),
+        spec=spec("base"),
         out=parent,
     message:
         "base: fetch {wildcards.model}"
     shell:
-        "python {params.script} --spec {params.spec:q} --out {params.out} > {log} 2>&1"
+        "{params.script} --spec {params.spec:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule base:
     input:
-        corpus=base_input,
+        unpack(inputs("base")),
     output:
-        f"{STUDY.root}/base/{{model}}/manifest.json",
+        pattern("base"),
     log:
-        f"{STUDY.root}/logs/base/{{model}}.log",
+        log_of("base"),
     benchmark:
-        f"{STUDY.root}/benchmarks/base/{{model}}.tsv"
+        benchmark_of("base")
     wildcard_constraints:
         model=one_of(TRAINED),
     # All else waits for a base.
@@ -56,10 +58,10 @@ rule base:
         tasks_per_gpu=if_several("base", 0),
         mpi=if_several("base", "srun"),
         mem_mb=megabytes("base"),
-        runtime=minutes("base", base_flops),
+        runtime=minutes("base"),
     params:
         script=script("base"),
-        spec=lambda wc: canonical(SPECS.base(wc.model)),
+        spec=spec("base"),
         out=parent,
         launcher=launcher,
         means=means("base"),
@@ -67,5 +69,5 @@ rule base:
         "base: train {wildcards.model}"
     # exec: a shell would die of the SIGTERM that lets the trainer save, and the job with it.
     shell:
-        "HF_HUB_OFFLINE=1 exec {params.launcher}python {params.script} --spec {params.spec:q}"
-        " --corpus {input.corpus} --out {params.out} {params.means} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 exec {params.launcher}{params.script} --spec {params.spec:q}"
+        " --corpus {input.corpus:q} --out {params.out:q} {params.means} > {log:q} 2>&1"

@@ -14,7 +14,7 @@ rule check:
     message:
         "check: is the study sound, and what will it make?"
     shell:
-        "python {params.script} --study {params.study:q} | tee {log}"
+        "{params.script} --study {params.study:q} | tee {log:q}"
 
 
 rule cost:
@@ -28,4 +28,4 @@ rule cost:
     message:
         "cost: estimated, and actual where it has run"
     shell:
-        "python {params.script} --study {params.study:q} | tee {log}"
+        "{params.script} --study {params.study:q} | tee {log:q}"

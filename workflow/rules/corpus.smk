@@ -9,12 +9,14 @@ FROM_HUB = STUDY.settings.corpus.source.kind == "hub" or any(
 
 
 rule corpus:
+    input:
+        unpack(inputs("corpus")),
     output:
-        f"{STUDY.root}/corpus/{{family}}/manifest.json",
+        pattern("corpus"),
     log:
-        f"{STUDY.root}/logs/corpus/{{family}}.log",
+        log_of("corpus"),
     benchmark:
-        f"{STUDY.root}/benchmarks/corpus/{{family}}.tsv"
+        benchmark_of("corpus")
     localrule: FROM_HUB
     conda:
         "../../envs/conda.yaml"
@@ -25,11 +27,11 @@ rule corpus:
         runtime=120,
     params:
         script=script("corpus"),
-        spec=lambda wc: canonical(SPECS.corpus(wc.family)),
+        spec=spec("corpus"),
         needs=lambda wc, output: STUDY.needs_tokens(wc.family),
         out=parent,
     message:
         "corpus: split, tokenise and pack text for {wildcards.family}"
     shell:
-        "python {params.script} --spec {params.spec:q}"
-        " --needs-tokens {params.needs} --out {params.out} > {log} 2>&1"
+        "{params.script} --spec {params.spec:q}"
+        " --needs-tokens {params.needs} --out {params.out:q} > {log:q} 2>&1"

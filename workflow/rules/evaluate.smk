@@ -1,21 +1,35 @@
 """Held-out losses, the loss table, and downstream tasks where they are asked for. Takes
-checkpoints; gives evaluated/<model>/<group>/manifest.json (a group is the base, or a method's
-variants with all their points) and tables/ with the pruned models (oneshot), the points of runs
-(losses) and their coverage, as CSV and Parquet; downstream/<model>/<group>/scores.csv is a target
-of its own. Checkpoints evaluated before are not run again.
+checkpoints; gives evaluated/<model>/<group>/manifest.json (a group is the base, its control, or a
+method's variants with all their points) and tables/ with the pruned models (oneshot), the points of
+runs (losses), those of controls and their coverage, as CSV and Parquet;
+downstream/<model>/<group>/scores.csv is a target of its own. Checkpoints evaluated before are not
+run again.
 """
+
+from p2law.evaluation.downstream import require as require_lm_eval
+
+
+def checkpoints(stage):
+    """A job's checkpoints as options: NAME=MANIFEST."""
+
+    def options(wildcards, output):
+        found = STAGES[stage].checkpoints(*names_of(stage, wildcards)).items()
+        return " ".join(
+            f"--checkpoint {quote(f'{n}={result(ref)}')}" for n, ref in found
+        )
+
+    return options
 
 
 rule evaluate:
     input:
-        checkpoints=evaluate_input,
-        corpus=lambda wc: upstream(STUDY.corpus_manifest(family_of(wc))),
+        unpack(inputs("evaluate")),
     output:
-        f"{STUDY.root}/evaluated/{{model}}/{{group}}/manifest.json",
+        pattern("evaluate"),
     log:
-        f"{STUDY.root}/logs/evaluate/{{model}}/{{group}}.log",
+        log_of("evaluate"),
     benchmark:
-        f"{STUDY.root}/benchmarks/evaluate/{{model}}/{{group}}.tsv"
+        benchmark_of("evaluate")
     # Before more training: a finished run's losses are what people wait for.
     priority: 60
     conda:
@@ -25,33 +39,31 @@ rule evaluate:
         gpu=gpus("evaluate"),
         nodes=1,
         mem_mb=megabytes("evaluate"),
-        runtime=minutes("evaluate", evaluate_flops),
+        runtime=minutes("evaluate"),
     params:
         script=script("evaluate"),
-        spec=lambda wc: canonical(SPECS.evaluate(wc.model, wc.group)),
-        checkpoints=lambda wc, input: " ".join(
-            f"--checkpoint {name}={path}"
-            for name, (path, _) in SPECS.checkpoints(wc.model, wc.group).items()
-        ),
+        spec=spec("evaluate"),
+        checkpoints=checkpoints("evaluate"),
         out=parent,
         launcher=launcher,
+        device=STUDY.settings.hardware.device,
     message:
         "evaluate: {wildcards.model} {wildcards.group}"
     shell:
-        "HF_HUB_OFFLINE=1 {params.launcher}python {params.script} --spec {params.spec:q}"
-        " --corpus {input.corpus} {params.checkpoints} --out {params.out} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 {params.launcher}{params.script} --spec {params.spec:q}"
+        " --corpus {input.corpus:q} {params.checkpoints} --device {params.device}"
+        " --out {params.out:q} > {log:q} 2>&1"
 
 
 rule downstream_group:
     input:
-        checkpoints=evaluate_input,
-        corpus=lambda wc: upstream(STUDY.corpus_manifest(family_of(wc))),
+        unpack(inputs("downstream")),
     output:
-        f"{STUDY.root}/downstream/{{model}}/{{group}}/manifest.json",
+        pattern("downstream"),
     log:
-        f"{STUDY.root}/logs/downstream/{{model}}/{{group}}.log",
+        log_of("downstream"),
     benchmark:
-        f"{STUDY.root}/benchmarks/downstream/{{model}}/{{group}}.tsv"
+        benchmark_of("downstream")
     conda:
         "../../envs/conda.yaml"
     threads: cores("evaluate")
@@ -63,34 +75,46 @@ rule downstream_group:
         runtime=lambda wc, attempt: 240 * 2 ** (attempt - 1),
     params:
         script=script("evaluate"),
-        spec=lambda wc: canonical(SPECS.downstream(wc.model, wc.group)),
-        checkpoints=lambda wc, input: " ".join(
-            f"--checkpoint {name}={path}"
-            for name, (path, _) in SPECS.checkpoints(wc.model, wc.group).items()
-        ),
+        spec=spec("downstream"),
+        checkpoints=checkpoints("downstream"),
         out=parent,
         launcher=launcher,
+        device=STUDY.settings.hardware.device,
     message:
         "downstream: {wildcards.model} {wildcards.group}"
     shell:
-        "{params.launcher}python {params.script} --downstream --spec {params.spec:q}"
-        " --corpus {input.corpus} {params.checkpoints} --out {params.out} > {log} 2>&1"
+        "{params.launcher}{params.script} --downstream --spec {params.spec:q}"
+        " --corpus {input.corpus:q} {params.checkpoints} --device {params.device}"
+        " --out {params.out:q} > {log:q} 2>&1"
+
+
+def downstream_targets(wildcards):
+    """Every group's scores; refused before a job starts where lm-eval or the section is missing."""
+    if STUDY.settings.downstream is None:
+        raise WorkflowError(
+            f"{ORIGIN}: downstream: missing; it says which tasks to run"
+        )
+    try:
+        require_lm_eval()
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    return targets("downstream")(wildcards)
 
 
 rule downstream:
     input:
-        downstream_input,
+        downstream_targets,
 
 
 rule tables:
     input:
-        [upstream(STUDY.evaluated_manifest(*pair)) for pair in SPECS.groups()],
+        unpack(inputs("tables")),
     output:
-        f"{STUDY.root}/tables/manifest.json",
+        pattern("tables"),
     log:
-        f"{STUDY.root}/logs/tables.log",
+        log_of("tables"),
     benchmark:
-        f"{STUDY.root}/benchmarks/tables.tsv"
+        benchmark_of("tables")
     conda:
         "../../envs/conda.yaml"
     threads: 1
@@ -99,11 +123,11 @@ rule tables:
         runtime=10,
     params:
         script=script("tables"),
-        spec=lambda wc: canonical(SPECS.tables()),
+        spec=spec("tables"),
         results=lambda wc, output: STUDY.root,
         out=parent,
     message:
         "tables: one row a pruned model, one row a point"
     shell:
-        "python {params.script} --spec {params.spec:q}"
-        " --results {params.results} --out {params.out} > {log} 2>&1"
+        "{params.script} --spec {params.spec:q}"
+        " --results {params.results:q} --out {params.out:q} > {log:q} 2>&1"

@@ -1,5 +1,6 @@
 """Figures. Takes tables/, and law/ where there are runs; gives every figure as PDF and PNG with its
-numbers as CSV. Redrawn when a plotting function changes; can never train: --allowed-rules figures -- figures.
+numbers as CSV. Redrawn when a function behind them changes; can never train:
+--allowed-rules figures -- figures.
 """
 
 from p2law.figures import names
@@ -7,10 +8,9 @@ from p2law.figures import names
 
 rule figures:
     input:
-        law=results_law,
-        tables=upstream(STUDY.stage_manifest("tables")),
+        unpack(inputs("figures")),
     output:
-        f"{STUDY.root}/figures/manifest.json",
+        pattern("figures"),
         *[
             report(
                 f"{STUDY.root}/figures/{name}.png",
@@ -18,12 +18,12 @@ rule figures:
                 category="Figures",
                 labels={"figure": title},
             )
-            for name, title in names.of(STUDY.schedules).items()
+            for name, title in names.of(STUDY.recipes).items()
         ],
     log:
-        f"{STUDY.root}/logs/figures.log",
+        log_of("figures"),
     benchmark:
-        f"{STUDY.root}/benchmarks/figures.tsv"
+        benchmark_of("figures")
     conda:
         "../../envs/conda.yaml"
     threads: 1
@@ -32,11 +32,11 @@ rule figures:
         runtime=10,
     params:
         script=script("figures"),
-        spec=lambda wc: canonical(SPECS.figures()),
-        law=lambda wc, input: f"--law {input.law}" if input.law else "",
+        spec=spec("figures"),
+        law=lambda wc, input: "".join(f"--law {quote(p)}" for p in input.get("law", [])),
         out=parent,
     message:
         "figures: draw from the tables and the law"
     shell:
-        "python {params.script} --spec {params.spec:q}"
-        " {params.law} --tables {input.tables} --out {params.out} > {log} 2>&1"
+        "{params.script} --spec {params.spec:q}"
+        " {params.law} --tables {input.tables:q} --out {params.out:q} > {log:q} 2>&1"

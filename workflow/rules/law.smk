@@ -5,13 +5,13 @@ forms, hold-out predictions and the plan's ingredients as JSON and CSV.
 
 rule law:
     input:
-        upstream(STUDY.stage_manifest("tables")),
+        unpack(inputs("law")),
     output:
-        f"{STUDY.root}/law/manifest.json",
+        pattern("law"),
     log:
-        f"{STUDY.root}/logs/law.log",
+        log_of("law"),
     benchmark:
-        f"{STUDY.root}/benchmarks/law.tsv"
+        benchmark_of("law")
     conda:
         "../../envs/conda.yaml"
     # Hundreds of small independent fits: processes of one thread each.
@@ -21,12 +21,12 @@ rule law:
         runtime=60,
     params:
         script=script("fit"),
-        spec=lambda wc: canonical(SPECS.law()),
-        table=lambda wc, input: Path(input[0]).parent / "losses.parquet",
+        spec=spec("law"),
+        table=lambda wc, input: Path(input.tables[0]).parent / "losses.parquet",
         out=parent,
     message:
         "law: fit the laws to the loss table"
     shell:
         "OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1"
-        " python {params.script} {params.table} --spec {params.spec:q} --processes {threads}"
-        " --out {params.out} > {log} 2>&1"
+        " {params.script} {params.table:q} --spec {params.spec:q} --processes {threads}"
+        " --out {params.out:q} > {log:q} 2>&1"

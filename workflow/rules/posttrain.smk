@@ -1,5 +1,5 @@
-"""Post-trained checkpoints. Takes a pruned checkpoint, a packed corpus and, where the study
-distils, the unpruned model; gives
+"""Post-trained checkpoints. Takes a pruned checkpoint (of a control, the base itself), a packed corpus
+and, where the recipe distils, the unpruned model; gives
 posttrained/<model>/<run>/D<budget>/manifest.json for every budget, each beside an annealed
 checkpoint. One job a run: a trunk with a decay branch at each budget; its state lies in state/.
 """
@@ -7,17 +7,14 @@ checkpoint. One job a run: a trunk with a decay branch at each budget; its state
 
 rule posttrain:
     input:
-        unpack(posttrain_input),
+        unpack(inputs("posttrain")),
     output:
-        expand(
-            f"{STUDY.root}/posttrained/{{{{model}}}}/{{{{run}}}}/D{{budget}}/manifest.json",
-            # Without a posttrain section nothing asks for this rule, but it must have an output.
-            budget=STUDY.budgets or [0],
-        ),
+        # Without a posttrain section nothing asks for this rule, but it must have an output.
+        [pattern("posttrain", f"D{budget}") for budget in STUDY.budgets or [0]],
     log:
-        f"{STUDY.root}/logs/posttrain/{{model}}/{{run}}.log",
+        log_of("posttrain"),
     benchmark:
-        f"{STUDY.root}/benchmarks/posttrain/{{model}}/{{run}}.tsv"
+        benchmark_of("posttrain")
     priority: 30
     conda:
         "../../envs/conda.yaml"
@@ -29,13 +26,13 @@ rule posttrain:
         tasks_per_gpu=if_several("posttrain", 0),
         mpi=if_several("posttrain", "srun"),
         mem_mb=megabytes("posttrain"),
-        runtime=minutes("posttrain", run_flops),
+        runtime=minutes("posttrain"),
     params:
         script=script("posttrain"),
-        spec=lambda wc: canonical(SPECS.posttrain(run_of(wc))),
-        variant=lambda wc, input: STUDY.variant_manifest(run_of(wc).variant),
+        spec=spec("posttrain"),
+        start=lambda wc, output: result(start(STUDY.runs[wc.model, wc.run].variant)),
         teacher=lambda wc, input: "".join(
-            f" --teacher {path}" for path in input.get("teacher", [])
+            f" --teacher {quote(path)}" for path in input.get("teacher", [])
         ),
         out=lambda wc, output: Path(output[0]).parent.parent,
         launcher=launcher,
@@ -44,6 +41,6 @@ rule posttrain:
         "posttrain: {wildcards.model} {wildcards.run}"
     # exec: a shell would die of the SIGTERM that lets the trainer save, and the job with it.
     shell:
-        "HF_HUB_OFFLINE=1 exec {params.launcher}python {params.script} --spec {params.spec:q}"
-        " --pruned {params.variant} --corpus {input.corpus}{params.teacher}"
-        " --out {params.out} {params.means} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 exec {params.launcher}{params.script} --spec {params.spec:q}"
+        " --pruned {params.start:q} --corpus {input.corpus:q}{params.teacher}"
+        " --out {params.out:q} {params.means} > {log:q} 2>&1"

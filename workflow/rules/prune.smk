@@ -6,13 +6,13 @@ method, since a process starts in seconds and calibration is shared; finished ra
 
 rule prune:
     input:
-        unpack(prune_input),
+        unpack(inputs("prune")),
     output:
-        f"{STUDY.root}/pruned/{{model}}/{{method}}/manifest.json",
+        pattern("prune"),
     log:
-        f"{STUDY.root}/logs/prune/{{model}}/{{method}}.log",
+        log_of("prune"),
     benchmark:
-        f"{STUDY.root}/benchmarks/prune/{{model}}/{{method}}.tsv"
+        benchmark_of("prune")
     priority: 40
     conda:
         "../../envs/conda.yaml"
@@ -21,14 +21,16 @@ rule prune:
         gpu=gpus("prune"),
         nodes=1,
         mem_mb=megabytes("prune"),
-        runtime=minutes("prune", lambda wc: COSTS.prune_flops(wc.model, wc.method)),
+        runtime=minutes("prune"),
     params:
         script=script("prune"),
-        spec=lambda wc: canonical(SPECS.prune(wc.model, wc.method)),
+        spec=spec("prune"),
         out=parent,
         launcher=launcher,
+        device=STUDY.settings.hardware.device,
     message:
         "prune: {wildcards.model} by {wildcards.method}"
     shell:
-        "HF_HUB_OFFLINE=1 {params.launcher}python {params.script} --spec {params.spec:q}"
-        " --base {input.base} --corpus {input.corpus} --out {params.out} > {log} 2>&1"
+        "HF_HUB_OFFLINE=1 {params.launcher}{params.script} --spec {params.spec:q}"
+        " --base {input.base:q} --corpus {input.corpus:q} --device {params.device}"
+        " --out {params.out:q} > {log:q} 2>&1"

@@ -16,10 +16,9 @@ PAGES |= {"checks": ("Checks", "Is the study sound?")}
 
 rule summary:
     input:
-        law=results_law,
-        tables=upstream(STUDY.stage_manifest("tables")),
+        unpack(inputs("summary")),
     output:
-        f"{STUDY.root}/summary/manifest.json",
+        pattern("summary"),
         *[
             report(
                 f"{STUDY.root}/summary/{name}.html",
@@ -30,9 +29,9 @@ rule summary:
             for name, (category, label) in PAGES.items()
         ],
     log:
-        f"{STUDY.root}/logs/summary.log",
+        log_of("summary"),
     benchmark:
-        f"{STUDY.root}/benchmarks/summary.tsv"
+        benchmark_of("summary")
     conda:
         "../../envs/conda.yaml"
     threads: 1
@@ -41,26 +40,26 @@ rule summary:
         runtime=10,
     params:
         script=script("summary"),
-        spec=lambda wc: canonical(SPECS.summary()),
-        law=lambda wc, input: f"--law {input.law}" if input.law else "",
+        spec=spec("summary"),
+        law=lambda wc, input: "".join(f"--law {quote(p)}" for p in input.get("law", [])),
         out=parent,
     message:
         "summary: the report's tables"
     shell:
-        "python {params.script} --spec {params.spec:q}"
-        " {params.law} --tables {input.tables} --out {params.out} > {log} 2>&1"
+        "{params.script} --spec {params.spec:q}"
+        " {params.law} --tables {input.tables:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule report:
     input:
-        upstream(STUDY.stage_manifest("figures")),
-        upstream(STUDY.stage_manifest("summary")),
+        unpack(inputs("report")),
     output:
+        pattern("report"),
         f"{STUDY.root}/report.html",
     log:
-        f"{STUDY.root}/logs/report.log",
+        log_of("report"),
     benchmark:
-        f"{STUDY.root}/benchmarks/report.tsv"
+        benchmark_of("report")
     conda:
         "../../envs/conda.yaml"
     threads: 1
@@ -68,9 +67,13 @@ rule report:
         mem_mb=2000,
         runtime=10,
     params:
-        study=same_study,
+        script=script("report"),
+        spec=spec("report"),
+        snakefile=lambda wc, output: workflow.main_snakefile,
+        out=parent,
     message:
         "report: gather figures, tables and provenance into one page"
     shell:
-        "snakemake {params.study} --nolock --cores 1"
-        " --report {output} -- figures summary > {log} 2>&1"
+        "{params.script} --spec {params.spec:q} --snakefile {params.snakefile:q}"
+        " --figures {input.figures:q} --summary {input.summary:q} --out {params.out:q}"
+        " > {log:q} 2>&1"

@@ -2,9 +2,10 @@
 hub. Included last, when all rules are known.
 """
 
-from p2law.results.cleaned import demand
 from p2law.cluster.slurm import check_jobs, read_accounts, read_partitions, take_over
 from p2law.cluster.profile import check_gpu_cap, check_profile
+from p2law.results import origin
+from p2law.results.cleaned import demand
 
 # The jobs' own parse need not look.
 if workflow.is_main_process:
@@ -51,7 +52,8 @@ def check_slurm(jobs):
     left_behind = take_over(
         {slurm_comment(job) for job in submitted},
         workflow.workdir_init,
-        [str(path) for path in workflow.overwrite_configfiles],
+        workflow.overwrite_configfiles,
+        workflow.config_settings.config_args or [],
     )
     if left_behind:
         numbers = ", ".join(left_behind)
@@ -72,6 +74,7 @@ def check_hub(jobs):
 # Not called by a dry run, nor when a job parses this file: what can be known before the first job.
 onstart:
     jobs = list(workflow.dag.needrun_jobs())
+    origin.leave(STUDY, FILES)
     try:
         if workflow.executor_plugin.name == "slurm":
             check_slurm(jobs)
@@ -80,7 +83,6 @@ onstart:
         raise WorkflowError(str(error)) from None
     # Weights that were cleaned away and must come back: from here on they are simply missing.
     for job in jobs:
-        for path in {str(path) for path in job.output} & DEMANDED.keys():
-            # A method's rates lie below its manifest.
-            for mark in (Path(path), *Path(path).parent.glob("*/manifest.json")):
-                demand(mark)
+        for output in job.output:
+            for manifest in STANDING.demanded.get(str(output), []):
+                demand(manifest)

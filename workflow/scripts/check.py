@@ -6,6 +6,7 @@ from p2law.cluster.costs import Costs
 from p2law.commands import script
 from p2law.study.checks import check_study
 from p2law.study.grid import Study
+from p2law.study.stages import Stages
 
 
 def main() -> None:
@@ -14,8 +15,9 @@ def main() -> None:
     parser.add_argument("--origin", default="study", help="the file to name in errors")
     arguments = parser.parse_args()
     study = Study(arguments.study, arguments.origin)
-    check_study(study, arguments.origin)
-    Costs(study)
+    stages = Stages(study)
+    check_study(stages, arguments.origin)
+    Costs(stages)
     points = len(study.runs) * len(study.budgets)
     print(
         f"{study.name}: {len(study.models)} models, {len(study.variants)} variants,"

@@ -14,6 +14,7 @@ from p2law import errors
 from p2law.commands import script
 from p2law.results.keep import POLICIES, Keep
 from p2law.study.grid import Study
+from p2law.study.stages import Stages
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
         raise errors.UserError(f"--snapshots {args.snapshots}: must be 0 or more")
     study = Study(yaml.safe_load(args.study.read_text(encoding="utf-8")), str(args.study))
     sizes: dict[str, list[int]] = defaultdict(list)
-    for item in list(Keep(study, args.keep, args.snapshots).items()):
+    for item in list(Keep(Stages(study), args.keep, args.snapshots).items()):
         sizes[item.what].append(item.bytes)
         print(f"{item.bytes / 1e6:>12,.1f} MB  {item.what:24} {item.path.parent}/{item.path.name}")
         if args.delete:

@@ -6,17 +6,18 @@ from p2law.cluster.costs import Cost, Costs
 from p2law.commands import script
 from p2law.results.actuals import Job, jobs
 from p2law.study.grid import Study
+from p2law.study.stage import Stage
+from p2law.study.stages import Stages
 
 COLUMNS = ("stage", "jobs", "tokens", "PFLOP", "hours", "memory GB", "disk GB")
-FOLDERS = {"base": "base", "prune": "pruned", "posttrain": "posttrained", "evaluate": "evaluated"}
 
 
-def actual(study: Study, stage: str, done: list[Job]) -> dict[str, float] | None:
+def actual(stage: Stage, done: list[Job]) -> dict[str, float] | None:
     """Hours, peak memory and disk of a stage's finished jobs."""
-    mine = [job for job in done if job.stage == stage]
+    mine = [job for job in done if job.stage == stage.name]
     if not mine:
         return None
-    files = (study.root / FOLDERS[stage]).rglob("*")
+    files = (stage.study.root / stage.folder).rglob("*")
     return {
         "hours": sum(job.hours for job in mine),
         "memory": max(job.memory_bytes for job in mine),
@@ -42,7 +43,8 @@ def main() -> None:
     parser.add_argument("--study", required=True, type=script.json_object, help="the study, JSON")
     arguments = parser.parse_args()
     study = Study(arguments.study, "study")
-    costs = Costs(study)
+    stages = Stages(study)
+    costs = Costs(stages)
     unit = "core" if costs.hardware.device == "cpu" else f"{costs.hardware.gpu} GPU"
     print(
         f"{study.name}: {len(study.models)} models, {len(study.variants)} variants,"
@@ -50,15 +52,15 @@ def main() -> None:
         f" hours are {unit}-hours at {costs.rate / 1e9:.4g} GFLOP/s"
     )
     print("".join(f"{name:>11}" for name in COLUMNS) + "   actual: hours  memory GB   disk GB")
-    done = list(jobs(study))
-    for cost in costs.stages():
+    done = list(jobs(costs))
+    total = costs.total()
+    for cost in total:
         line = "".join(f"{cell:>11}" for cell in row(cost))
-        spent = actual(study, cost.stage, done)
+        spent = actual(stages[cost.stage], done)
         if spent:
             line += f"{spent['hours']:>16.3g}{spent['memory'] / 1e9:>11.3g}"
             line += f"{spent['disk'] / 1e9:>10.3g}"
         print(line)
-    total = costs.stages()
     hours, disk = sum(c.hours for c in total), sum(c.disk_bytes for c in total)
     print(f"{'all':>11}{'':>33}{hours:>11.3g}{'':>11}{disk / 1e9:>11.3g}")
 

@@ -29,6 +29,7 @@ def main() -> None:
         help="a checkpoint to evaluate; repeat for more",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    script.device_option(parser)
     parser.add_argument(
         "--downstream", action="store_true", help="tasks by lm-eval instead of the held-out loss"
     )
@@ -39,7 +40,7 @@ def main() -> None:
 
     machine.settle()
     stage = downstream.score if args.downstream else evaluate.evaluate
-    stage(args.spec, args.corpus, dict(args.checkpoint), args.out)
+    stage(args.spec, args.corpus, dict(args.checkpoint), args.out, args.device)
 
 
 if __name__ == "__main__":

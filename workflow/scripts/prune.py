@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Prune one base model by one method, at all its rates.
 
-The spec is one JSON object: key, method (its name), prune (the method's settings, see
-p2law/pruning/names.py), calibration {"windows": n}, seed, and variants: a folder name for each
-rate -> {"key", "rate"}. Variants that are there with the same key and intact files are kept.
+The spec is one JSON object: key, method (its name), prune (the method's settings as in a study
+file, without rates), calibration {"windows": n}, seed, and variants: a folder name for each rate
+-> {"key", "rate"}. Variants that are there with the same key and intact files are kept.
 """
 
 import sys
@@ -18,15 +18,12 @@ def main() -> None:
     parser.add_argument("--base", required=True, type=Path, help="the base model's manifest.json")
     parser.add_argument("--corpus", required=True, type=Path, help="the corpus's manifest.json")
     parser.add_argument("--out", required=True, type=Path, help="folder of the method's variants")
-    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    script.device_option(parser)
     args = parser.parse_args()
-
-    import torch
 
     from p2law.pruning.stage import Stage
 
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    Stage(args.spec, args.base, args.corpus, args.out, device).run()
+    Stage(args.spec, args.base, args.corpus, args.out, args.device).run()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from p2law import errors
 from p2law.commands import script
 from p2law.results import status
 from p2law.study.grid import Study
+from p2law.study.stages import Stages
 
 
 def main() -> None:
@@ -22,8 +23,9 @@ def main() -> None:
     if not args.study.exists():
         raise errors.UserError(f"{args.study}: no such study file")
     study = Study(yaml.safe_load(args.study.read_text()), str(args.study), args.results)
+    stages = Stages(study)
     while True:
-        shown = status.table(list(status.rows(study)))
+        shown = status.table(list(status.rows(stages)))
         print(f"\033[2J\033[H{shown}" if args.every else shown, flush=True)
         if not args.every:
             return

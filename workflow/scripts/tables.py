@@ -12,7 +12,7 @@ from p2law.commands import script
 from p2law.errors import UserError
 from p2law.results.manifest import write_manifest
 from p2law.study.grid import Study
-from p2law.study.specs import Specs
+from p2law.study.stages import Stages
 from p2law.tables import gather, oneshot
 
 
@@ -24,25 +24,29 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.time()
     study = Study(arguments.spec["study"], "the study", root=arguments.results.parent)
-    pruned = oneshot.oneshot(study)
+    stages = Stages(study)
+    pruned = oneshot.oneshot(stages)
     if not pruned:
         raise UserError(f"{arguments.results}: no pruned model is evaluated beside its base")
     files = write(arguments.out, "oneshot", pruned, oneshot.COLUMNS)
     results = {"variants": len(pruned)}
     if study.runs:
-        rows, coverage = gather.gather(study)
-        if not rows:
+        found = gather.gather(stages)
+        if not found.points:
             raise UserError(f"{arguments.results}: no point is finished, so there is no loss table")
-        files += write(arguments.out, "losses", rows, gather.COLUMNS)
-        files += write(arguments.out, "coverage", coverage, tuple(coverage[0]))
-        missing = [point for point in coverage if point["state"] == "missing"]
-        runs = len({row["run"] for row in rows})
-        results |= {"points": len(rows), "runs": runs, "missing": len(missing)}
+        files += write(arguments.out, "losses", found.points, gather.COLUMNS)
+        if found.controls:
+            files += write(arguments.out, "controls", found.controls, gather.COLUMNS)
+        files += write(arguments.out, "coverage", found.coverage, tuple(found.coverage[0]))
+        missing = [point for point in found.coverage if point["state"] == "missing"]
+        runs = len({row["run"] for row in found.points})
+        results |= {"points": len(found.points), "runs": runs, "missing": len(missing)}
+    refs = [ref for refs in stages["tables"].reads().values() for ref in refs]
     write_manifest(
         arguments.out,
         stage="tables",
         spec=arguments.spec,
-        inputs={"/".join(p): study.evaluated_manifest(*p) for p in Specs(study).groups()},
+        inputs={"/".join(ref.names): stages.path(ref) for ref in refs},
         files=files,
         results=results,
         started=started,

@@ -1,10 +1,16 @@
 """What everyone needs of files: canonical JSON, digests, and writes that are whole or not there."""
 
+import ast
 import hashlib
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from p2law.errors import writing
+
+LIBRARY = Path(__file__).parent
 
 
 def canonical(obj: Any) -> str:
@@ -26,18 +32,26 @@ def sha256_file(path: Path) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader, or a machine that loses power, sees all of it or nothing."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, obj: Any) -> None:
     """Write an object as readable JSON, atomically (see :func:`write_text`)."""
     write_text(path, json.dumps(obj, indent=1, allow_nan=False) + "\n")
+
+
+@cache
+def code_digest(*rooms: str) -> str:
+    """Digest of the library's rooms by their Python syntax: comments and layout do not count."""
+    sources = [path for room in rooms for path in sorted((LIBRARY / room).rglob("*.py"))]
+    return digest([ast.dump(ast.parse(path.read_text(encoding="utf-8"))) for path in sources])

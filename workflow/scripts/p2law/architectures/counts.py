@@ -4,9 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from p2law.architectures.architecture import Axes, architecture_of
-
-Config = Mapping[str, Any]
+from p2law.architectures.architecture import architecture_of
+from p2law.architectures.declaration import Architecture, Axes, Config
 
 
 def _elements(tensors: Mapping[str, Axes], sizes: Mapping[str, int]) -> int:
@@ -29,7 +28,7 @@ def parameters(config: Config) -> dict[str, Any]:
     head = _elements({k: v for k, v in outer.items() if k == f"{arch.head}.weight"}, sizes)
     embedding = sizes["vocab"] * sizes["hidden"] + head
     linear = _elements({name: block[name] for name in arch.linear_weights()}, sizes)
-    layer = {"total": _elements(block, sizes), "linear": linear, **_parts(block, sizes)}
+    layer = {"total": _elements(block, sizes), "linear": linear, **_parts(arch, block, sizes)}
     total = _elements(outer, sizes) + layers * layer["total"]
     return {
         "total": total,
@@ -44,10 +43,11 @@ def parameters(config: Config) -> dict[str, Any]:
     }
 
 
-def _parts(block: Mapping[str, Axes], sizes: Mapping[str, int]) -> dict[str, int]:
-    named = {"self_attn": "attention", "mlp": "ffn", "mixer": "mixer"}
+def _parts(
+    arch: Architecture, block: Mapping[str, Axes], sizes: Mapping[str, int]
+) -> dict[str, int]:
     parts = {"norms": 0}
     for name, axes in block.items():
-        part = named.get(name.split(".")[0], "norms")
+        part = arch.parts.get(name.split(".")[0], "norms")
         parts[part] = parts.get(part, 0) + _elements({name: axes}, sizes)
     return parts

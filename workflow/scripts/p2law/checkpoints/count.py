@@ -20,8 +20,10 @@ def count(
     zero (0.2 % of a checkpoint read from GGUF are) is still one.
     """
     # named_parameters() gives tied parameters once.
-    is_model = isinstance(model, torch.nn.Module)
-    named = dict(model.named_parameters()) if is_model else _untied(model)
+    if isinstance(model, torch.nn.Module):
+        named: dict[str, torch.Tensor] = dict(model.named_parameters())
+    else:
+        named = _untied(model)
     masks = masks or {}
     if unknown := sorted(set(masks) - set(named)):
         raise ValueError(f"masks of weights that the model does not hold: {unknown[:4]}")

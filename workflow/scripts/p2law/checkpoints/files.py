@@ -1,6 +1,7 @@
 """What a checkpoint folder holds, checked without torch: names, safetensors headers, config."""
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,17 @@ def shards(folder: Path) -> list[str]:
         except (KeyError, AttributeError):
             raise UserError(f"{folder / INDEX}: no weight_map") from None
     return [WEIGHTS]
+
+
+def follow_umask(path: Path) -> None:
+    """Give a file the mode that the user's umask grants new files.
+
+    safetensors writes 0600 whatever the umask, which no colleague on a shared cluster can read:
+    every file that it (or transformers through it) wrote goes through here.
+    """
+    umask = os.umask(0)
+    os.umask(umask)
+    Path(path).chmod(0o666 & ~umask)
 
 
 def checkpoint_files(folder: Path) -> list[str]:

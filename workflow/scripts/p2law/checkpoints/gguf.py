@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from p2law.architectures.architecture import ARCHITECTURES
 from p2law.canonical import sha256_file
 from p2law.errors import UserError
 
@@ -32,9 +33,8 @@ KEYS = {
     "attention.head_count_kv": "num_key_value_heads",
     "vocab_size": "vocab_size",
 }
-ROTARY = "rope.dimension_count"
-"""The whole head in llama and mistral; elsewhere a head's width follows the config's default."""
-ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
+READ = {a.gguf.name: a for a in ARCHITECTURES.values() if a.gguf}
+"""Architectures by the name that GGUF headers give them."""
 
 
 def find(spec: Mapping[str, Any]) -> Path:
@@ -75,18 +75,17 @@ def config(path: Path) -> dict[str, Any]:
         values, tensors = _header(path)
     except (struct.error, EOFError, KeyError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: its GGUF header cannot be read ({error!r})") from None
-    architecture = values.get("general.architecture")
-    if architecture not in ARCHITECTURES:
-        raise UserError(
-            f"{path}: GGUF architecture {architecture!r}; allowed: {', '.join(ARCHITECTURES)}"
-        )
-    shape = {"model_type": architecture, "tie_word_embeddings": "output.weight" not in tensors}
-    shape["vocab_size"] = values.get("tokenizer.ggml.tokens")
-    for theirs, ours in KEYS.items():
-        if f"{architecture}.{theirs}" in values:
-            shape[ours] = values[f"{architecture}.{theirs}"]
-    if architecture in ("llama", "mistral") and f"{architecture}.{ROTARY}" in values:
-        shape["head_dim"] = values[f"{architecture}.{ROTARY}"]
+    name = values.get("general.architecture")
+    if name not in READ:
+        raise UserError(f"{path}: GGUF architecture {name!r}; allowed: {', '.join(READ)}")
+    shape = {
+        "model_type": READ[name].model_type,
+        "tie_word_embeddings": "output.weight" not in tensors,
+        "vocab_size": values.get("tokenizer.ggml.tokens"),
+    }
+    for theirs, ours in {**KEYS, **READ[name].gguf.keys}.items():
+        if f"{name}.{theirs}" in values:
+            shape[ours] = values[f"{name}.{theirs}"]
     if missing := [ours for ours in KEYS.values() if shape.get(ours) is None]:
         raise UserError(f"{path}: its GGUF header does not say {missing[0]}")
     return shape

@@ -18,8 +18,10 @@ from p2law.checkpoints.staging import staged
 from p2law.errors import UserError
 from p2law.results import manifest
 
-TOKENIZER_PATTERNS = ("tokenizer*", "special_tokens_map.json", "vocab.json", "vocab.txt")
-TOKENIZER_PATTERNS += ("merges.txt", "added_tokens.json", "chat_template*", "*.model")
+TOKENIZER_PATTERNS = (
+    *("tokenizer*", "special_tokens_map.json", "vocab.json", "vocab.txt"),
+    *("merges.txt", "added_tokens.json", "chat_template*", "*.model"),
+)
 PRUNED = ("masks.safetensors", "kept.safetensors")
 """Files that lie beside a pruned checkpoint only."""
 CONFIGS = (files.CONFIG, "generation_config.json")

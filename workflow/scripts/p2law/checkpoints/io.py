@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from p2law.checkpoints import files
-from p2law.errors import UserError
+from p2law.errors import UserError, writing
 from p2law.results import manifest
 
 MASKS = "masks.safetensors"
@@ -66,17 +66,19 @@ def save(model: torch.nn.Module, folder: Path, shard: str = "5GB") -> list[str]:
     written, for the manifest, which the caller writes last.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     quiet()
     asked = model.config.use_cache
     model.config.use_cache = True  # for whoever generates with it; load() turns it off
     try:
-        model.save_pretrained(folder, max_shard_size=shard)
+        with writing(folder / "model.safetensors"):
+            folder.mkdir(parents=True, exist_ok=True)
+            model.save_pretrained(folder, max_shard_size=shard)
     finally:
         model.config.use_cache = asked
     names = files.checkpoint_files(folder)
     for name in names:
-        with (folder / name).open("rb") as file:
+        files.follow_umask(folder / name)
+        with writing(folder / name), (folder / name).open("rb") as file:
             os.fsync(file.fileno())
     return names
 

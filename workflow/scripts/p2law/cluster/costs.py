@@ -7,11 +7,14 @@ Imports no torch: the Snakefile takes resources from here.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from p2law.architectures import counts
+from p2law.architectures.architecture import architecture_of
 from p2law.errors import UserError
-from p2law.study.grid import Run, Study
+from p2law.study.grid import Run, Variant
+from p2law.study.stages import Stages
 from p2law.training import chunked_head
 
 PEAK_FLOPS = {
@@ -35,10 +38,6 @@ PROCESS_BYTES = 420e6
 
 TRAIN_BYTES = 16
 """A trained parameter in fp32 with AdamW: weight, gradient, two moments, 4 bytes each."""
-
-SNAPSHOTS = 2
-"""Rolling states kept while a job runs, beside one for good where each budget leaves the trunk; a
-state holds the weights and two moments."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +76,12 @@ def train_bytes(config: Mapping[str, Any], counts: Mapping[str, int], batch_toke
     """Peak resident bytes of one process that trains a model in fp32 on a CPU.
 
     Beside the process: 16 bytes a parameter, and what a step keeps of each token until the
-    backward pass: ten vectors of the hidden size and four of the FFN's a layer (what products,
-    norms, SwiGLU and attention read again). Another 2.5 layers and 2.7 logits are the backward
-    pass's own and what the allocator cannot fill; fitted to benchmarks/train_memory.py, whose
-    sizes they meet within a tenth.
+    backward pass, as its architecture declares (``activations``). Another 2.5 layers and 2.7
+    logits are the backward pass's own and what the allocator cannot fill; fitted to
+    benchmarks/train_memory.py, whose sizes they meet within a tenth.
     """
-    layer = 10 * config["hidden_size"] + 4 * config["intermediate_size"]
+    architecture = architecture_of(config)
+    layer = architecture.activations(architecture.sizes(config))
     logits = 0 if chunked_head(config) else config["vocab_size"]
     kept = 4.0 * ((config["num_hidden_layers"] + 2.5) * layer + 2.7 * logits)
     return PROCESS_BYTES + TRAIN_BYTES * counts["total"] + batch_tokens * kept
@@ -101,163 +100,126 @@ def gpu_rate(gpu: str, mfu: float, name: Callable[[str], str]) -> float:
 
 
 class Costs:
-    """The cost model of one study."""
+    """The cost model of one study: what its stages' jobs take (``Stage.work``) on its hardware."""
 
-    def __init__(self, study: Study) -> None:
-        self.study = study
-        self.hardware = study.settings.hardware
-        self.rows = study.settings.corpus.sequence_length
+    def __init__(self, stages: Stages) -> None:
+        self.stages, self.study = stages, stages.study
+        self.settings = self.study.settings
+        self.hardware = self.settings.hardware
+        self.rows = self.settings.corpus.sequence_length
         gpu = gpu_rate(
-            self.hardware.gpu, self.hardware.mfu, lambda key: f"{study.origin}: hardware.{key} ="
+            self.hardware.gpu,
+            self.hardware.mfu,
+            lambda key: f"{self.study.origin}: hardware.{key} =",
         )
         self.rate = self.hardware.gflops * 1e9 if self.hardware.device == "cpu" else gpu
         """FLOP/s that one core, or one GPU, is assumed to sustain."""
+        self.train_memory = cache(self.train_memory)  # asked for by each of thousands of jobs
+
+    def total(self) -> list[Cost]:
+        """The cost of each stage that computes, in the order data flows."""
+        found = []
+        for name, stage in self.stages.items():
+            works = [w for job in stage.jobs() if (w := stage.work(self, *job)) is not None]
+            if works:
+                flops = sum(work.flops for work in works)
+                hours = (flops / self.rate + len(works) * STARTUP_SECONDS) / 3600
+                memory = max(work.memory for work in works)
+                tokens, disk = sum(w.tokens for w in works), sum(w.disk for w in works)
+                found.append(Cost(name, len(works), tokens, flops, hours, memory, disk))
+        return found
+
+    def job_flops(self, stage: str, *job: str) -> float:
+        """FLOPs of one job."""
+        work = self.stages[stage].work(self, *job)
+        return 0.0 if work is None else work.flops
+
+    def job_seconds(self, flops: float) -> float:
+        """Wall seconds of a job of so many FLOPs on one core or GPU, start-up included."""
+        return STARTUP_SECONDS + flops / self.rate
+
+    # What stages ask for their jobs' work.
 
     def model_flops(self, model: str) -> float:
         """Forward FLOPs a token of an unpruned model."""
         named = self.study.models[model]
         return forward_flops(named.config, named.parameters, self.rows)
 
+    def base_tokens(self, model: str) -> int:
+        """Tokens that the study trains a base on itself."""
+        settings = self.study.models[model].settings
+        return settings.tokens if settings.source == "pretrain" else 0
+
     def run_flops(self, run: Run) -> float:
         """Training FLOPs a token of a run's variant (a masked one trains at dense cost).
 
         A layers-only recipe leaves out gradients that nothing needs; a teacher adds its forward.
         """
-        config, section = run.variant.shape["config"], self.study.settings.posttrain
+        config, recipe = run.variant.shape["config"], self.study.recipes[run.recipe]
         forward = forward_flops(config, counts.parameters(config), self.rows)
-        teacher = self.model_flops(run.variant.model) if section.distil is not None else 0.0
-        if section.layers == "all":
+        teacher = self.model_flops(run.variant.model) if recipe.distil is not None else 0.0
+        if recipe.layers == "all":
             return 3 * forward + teacher
         head = 2.0 * config["vocab_size"] * config["hidden_size"]
-        last = (forward - head) * section.layers.last / config["num_hidden_layers"]
-        embeddings = section.layers.head and config.get("tie_word_embeddings", False)
+        last = (forward - head) * recipe.layers.last / config["num_hidden_layers"]
+        embeddings = recipe.layers.head and config.get("tie_word_embeddings", False)
         through = forward if embeddings else head + last
-        return forward + through + last + (head if section.layers.head else 0.0) + teacher
-
-    def stages(self) -> list[Cost]:
-        """The cost of each stage that computes, in the order data flows."""
-        return [self._base(), self._prune(), self._posttrain(), self._evaluate()]
-
-    def base_tokens(self, model: str) -> int:
-        settings = self.study.models[model].settings
-        return settings.tokens if settings.source == "pretrain" else 0
+        return forward + through + last + (head if recipe.layers.head else 0.0) + teacher
 
     def run_tokens(self, run: Run) -> float:
         """Tokens that one run trains on, all its budgets together."""
-        section = self.study.settings.posttrain
-        return trained_tokens(run.schedule, section.budgets, section.decay)
+        recipe = self.study.recipes[run.recipe]
+        return trained_tokens(recipe.schedule, self.study.budgets, recipe.decay)
 
-    def _base(self) -> Cost:
-        models = self.study.models
-        tokens = {m: self.base_tokens(m) for m in models}
-        flops = sum(3 * self.model_flops(m) * t for m, t in tokens.items())
-        disk = sum(self.weight_bytes(m) for m in models)
-        memory = max(self.base_memory(m) for m in models)
-        return self._cost("base", len(models), sum(tokens.values()), flops, memory, disk)
-
-    def _prune(self) -> Cost:
-        study, models = self.study, self.study.models
-        methods = study.settings.methods
-        tokens = study.settings.corpus.calibration_windows * self.rows * len(methods) * len(models)
-        flops = sum(self.prune_flops(model, method) for model in models for method in methods)
-        disk = sum(self.weight_bytes(v.model) for v in study.variants.values())
-        memory = max(self.load_memory(m) for m in models)
-        return self._cost("prune", len(methods) * len(models), tokens, flops, memory, disk)
-
-    def prune_flops(self, model: str, method: str) -> float:
-        """FLOPs of one prune job: every rate runs the calibration windows forward."""
-        settings = self.study.settings
-        rates = len(settings.methods[method].rates)
-        return self.model_flops(model) * settings.corpus.calibration_windows * self.rows * rates
-
-    def _posttrain(self) -> Cost:
-        runs = list(self.study.runs.values())
-        tokens = sum(self.run_tokens(run) for run in runs)
-        flops = sum(self.run_flops(run) * self.run_tokens(run) for run in runs)
-        points = len(self.study.budgets)
-        copies = points + 3 * (points + SNAPSHOTS)
-        sizes = (counts.parameters(run.variant.shape["config"])["total"] for run in runs)
-        disk = sum(4.0 * size * copies for size in sizes)
-        memory = max((self.train_memory(run.variant.model) for run in runs), default=0.0)
-        return self._cost("posttrain", len(runs), tokens, flops, memory, disk)
-
-    def _evaluate(self) -> Cost:
-        study, each = self.study, self.study.settings.evaluate.tokens
-        groups = [(m, g) for m in study.models for g in (None, *study.settings.methods)]
-        count = sum(self.group_checkpoints(*pair) for pair in groups)
-        flops = sum(self.evaluate_flops(*pair) for pair in groups)
-        memory = max(self.load_memory(m) for m in study.models)
-        disk = count * each / self.rows * 8
-        return self._cost("evaluate", len(groups), count * each, flops, memory, disk)
-
-    def group_checkpoints(self, model: str, method: str | None) -> int:
-        """Checkpoints that one evaluation job reads; no method means the base."""
-        if method is None:
-            return 1
-        variants = len(self.study.settings.methods[method].rates)
-        return variants + len(self.study.group_runs(model, method)) * len(self.study.budgets)
-
-    def evaluate_flops(self, model: str, method: str | None) -> float:
-        """FLOPs of one evaluation job, its checkpoints counted as dense."""
-        each = self.study.settings.evaluate.tokens * self.model_flops(model)
-        return each * self.group_checkpoints(model, method)
-
-    def _cost(
-        self, stage: str, jobs: int, tokens: float, flops: float, memory: float, disk: float
-    ) -> Cost:
-        hours = (flops / self.rate + jobs * STARTUP_SECONDS) / 3600
-        return Cost(stage, jobs, tokens, flops, hours, memory, disk)
-
-    # One job's needs: the rules ask for these.
+    def group_checkpoints(self, model: str, group: str) -> int:
+        """Checkpoints that one evaluation job reads: a base, or variants and all their points."""
+        runs = len(self.study.group_runs(model, group)) * len(self.study.budgets)
+        return len(self.study.group_variants(model, group)) + runs or 1
 
     def weight_bytes(self, model: str) -> float:
-        """A checkpoint on disk, in fp32."""
+        """An unpruned checkpoint on disk, in fp32."""
         return 4.0 * self.study.models[model].parameters["total"]
+
+    def variant_bytes(self, variant: Variant) -> float:
+        """A variant's checkpoint on disk, in fp32; a masked one is as large as its base."""
+        return 4.0 * counts.parameters(variant.shape["config"])["total"]
 
     def load_memory(self, model: str) -> float:
         """Peak resident bytes of a job that reads a model and runs it forward."""
         config = self.study.models[model].config
-        batch = self.study.settings.evaluate.batch_rows * self.rows
+        batch = self.settings.evaluate.batch_rows * self.rows
         logits = batch * config["vocab_size"] * 4 * 2
         return PROCESS_BYTES + 2 * self.weight_bytes(model) + logits
 
     def base_memory(self, model: str) -> float:
         """Peak resident bytes of the job that trains a base, or fetches and counts it."""
-        return self.train_memory(model) if self.base_tokens(model) else self.load_memory(model)
+        if not self.base_tokens(model):
+            return self.load_memory(model)
+        return self._train_bytes(model, self.settings.pretrain.batch_tokens)
+
+    def run_memory(self, run: Run) -> float:
+        """Peak resident bytes of a job that post-trains in fp32 on one process.
+
+        As if nothing were pruned; with masks and the weights that a cosine goes back to, in fp32
+        each; a teacher's weights, and its and the softened logits, eight tensors of them.
+        """
+        model, recipe = run.variant.model, self.study.recipes[run.recipe]
+        weights = self.weight_bytes(model)
+        masked = "zeros" in run.variant.shape["removed"]
+        beside = weights * (masked + (recipe.schedule == "cosine"))
+        if recipe.distil is not None:
+            vocabulary = self.study.models[model].config["vocab_size"]
+            beside += weights + 4.0 * 8 * vocabulary * recipe.batch_tokens
+        return self._train_bytes(model, recipe.batch_tokens) + beside
 
     def train_memory(self, model: str) -> float:
-        """Peak resident bytes of a job that trains a model in fp32 on one process."""
-        named, settings = self.study.models[model], self.study.settings
-        pretrain = settings.pretrain if named.settings.source == "pretrain" else None
-        needs = [0.0]
-        if pretrain is not None:
-            batch = self._at_once(pretrain.batch_tokens)
-            needs += [train_bytes(named.config, named.parameters, batch)]
-        if settings.posttrain is not None:
-            batch = self._at_once(settings.posttrain.batch_tokens)
-            needs += [train_bytes(named.config, named.parameters, batch) + self._beside(model)]
-        return max(needs)
+        """The most that any training job of a model takes, peak resident bytes."""
+        study = self.study
+        runs = [run for group in study.groups(model) for run in study.group_runs(model, group)]
+        return max([self.base_memory(model), *(self.run_memory(run) for run in runs)])
 
-    def _at_once(self, batch_tokens: int) -> int:
-        """Tokens of a batch in one pass: all on a CPU; on a GPU a row, or more as they fit."""
-        return batch_tokens if self.hardware.device == "cpu" else self.rows
-
-    def _beside(self, model: str) -> float:
-        """Bytes of what a post-training run may hold beside its model: the dearest run's.
-
-        Masks and the weights that a cosine goes back to, in fp32 each; a teacher's weights, and
-        its and the softened logits, eight tensors of them.
-        """
-        section, weights = self.study.settings.posttrain, self.weight_bytes(model)
-        masked = any(
-            method.prune["prune"] == "weights" for method in self.study.settings.methods.values()
-        )
-        beside = weights * (masked + ("cosine" in section.schedules))
-        if section.distil is not None:
-            vocabulary = self.study.models[model].config["vocab_size"]
-            beside += weights + 4.0 * 8 * vocabulary * section.batch_tokens
-        return beside
-
-    def job_seconds(self, flops: float) -> float:
-        """Wall seconds of a job of so many FLOPs on one core or GPU, start-up included."""
-        return STARTUP_SECONDS + flops / self.rate
+    def _train_bytes(self, model: str, batch_tokens: int) -> float:
+        """Of one process; a batch at once on a CPU, on a GPU a row, or more as they fit."""
+        named = self.study.models[model]
+        at_once = batch_tokens if self.hardware.device == "cpu" else self.rows
+        return train_bytes(named.config, named.parameters, at_once)

@@ -6,14 +6,14 @@ resources from here.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from p2law.cluster.costs import GPU_GIB, PROCESS_BYTES, TRAIN_BYTES, Costs, train_bytes
 from p2law.errors import UserError
-
-TRAINED = ("base", "posttrain")
-"""Rules whose jobs train: over several GPUs and nodes. The others use one GPU."""
+from p2law.study.stage import Names
 
 USABLE = 0.8
 """Share of a GPU's memory for weights, gradients and moments; the rest is for activations."""
@@ -42,20 +42,19 @@ class Jobs:
         self, costs: Costs, overrides: Mapping[str, Mapping[str, Any]] | None = None
     ) -> None:
         self.costs, self.study, self.hardware = costs, costs.study, costs.hardware
+        self.stages = costs.stages
         self.overrides = overrides or {}
         self._gpus: dict[tuple[str, str], int] = {}
 
     def largest(self) -> int:
         """GPUs of the study's largest job."""
-        return max(
-            self.gpus(rule, name)
-            for name, model in self.study.models.items()
-            for rule in (
-                *(["base"] if model.settings.source == "pretrain" else []),
-                *(["posttrain"] if self.study.runs else []),
-                *("prune", "evaluate"),
-            )
+        asking = dict.fromkeys(
+            (stage.name, job[0])
+            for stage, job in self.stages.jobs()
+            if stage.work(self.costs, *job) is not None
+            and (stage.trained(*job) or not stage.trains)
         )
+        return max(self.gpus(rule, model) for rule, model in asking)
 
     def gpus(self, rule: str, model: str) -> int:
         """GPUs of one job over all its nodes; 0 for a study on CPUs."""
@@ -75,19 +74,24 @@ class Jobs:
         """Whether one GPU cannot hold a model in training, so that its weights are split."""
         return self.hardware.device == "cuda" and self._share(model) > 1
 
-    def micro_rows(self, rule: str, model: str) -> int:
+    def micro_rows(self, rule: str, *job: str) -> int:
         """Rows of a batch that a GPU in training takes at once; 0 where not even one fits.
 
         What weights, gradients and moments leave of 90 % of its memory, at fp32's activations.
         """
-        named, rows = self.study.models[model], self.costs.rows
+        model, rows = job[0], self.costs.rows
+        named = self.study.models[model]
         row = train_bytes(named.config, named.parameters, rows)
         row -= train_bytes(named.config, named.parameters, 0)
         states = TRAIN_BYTES * named.parameters["total"]
         held = states / (self.gpus(rule, model) if self.shards(model) else 1)
         free = 0.9 * GPU_GIB[self.hardware.gpu] * 2**30 - held
-        share = self._batch_rows(rule) // self.gpus(rule, model)
+        share = self._batch_tokens(rule, job) // rows // self.gpus(rule, model)
         return max(0, min(share, int(free / row)))
+
+    def _batch_tokens(self, rule: str, job: Names) -> int:
+        """Tokens of a training job's batch."""
+        return self.stages[rule].told(*job)["train"]["batch_tokens"]
 
     def threads(self, rule: str, model: str) -> int:
         """Cores of one job on each node."""
@@ -117,21 +121,28 @@ class Jobs:
         for asked in (getattr(profile, "raw", profile), self._asked(rule, "gpu")):
             if asked is not None:
                 return _whole_number(rule, asked)
-        return self._needed(model) if rule in TRAINED else 1
+        return self._needed(model) if self.stages[rule].trains else 1
 
     def _share(self, model: str) -> float:
         """GPUs' worth of memory that a model in training takes, activations apart."""
         needed = TRAIN_BYTES * self.study.models[model].parameters["total"]
         return needed / (USABLE * GPU_GIB[self.hardware.gpu] * 2**30)
 
+    @cached_property
+    def _trainings(self) -> dict[str, list[tuple[str, Names]]]:
+        """Model -> its training jobs, as (rule, job)."""
+        found = defaultdict(list)
+        for stage, job in self.stages.jobs():
+            if stage.trained(*job):
+                found[job[0]].append((stage.name, job))
+        return found
+
     def _needed(self, model: str) -> int:
         """A power of two that holds the model and, within a node, ends within ``job_hours``."""
         fit = 2 ** math.ceil(math.log2(max(1.0, self._share(model))))
-        costs, methods = self.costs, self.study.settings.methods
-        flops = 3 * costs.model_flops(model) * costs.base_tokens(model)
-        runs = (run for method in methods for run in self.study.group_runs(model, method))
-        flops = max([flops, *(costs.run_flops(run) * costs.run_tokens(run) for run in runs)])
-        hours = costs.job_seconds(flops) / 3600 / self.hardware.job_hours
+        flops = max((self.costs.job_flops(rule, *job) for rule, job in self._trainings[model]),
+                    default=0.0)  # fmt: skip
+        hours = self.costs.job_seconds(flops) / 3600 / self.hardware.job_hours
         fast = 2 ** math.ceil(math.log2(max(1.0, hours)))
         return max(fit, min(fast, self.hardware.gpus_per_node))
 
@@ -142,9 +153,9 @@ class Jobs:
                 f"{rule} of {model} asks for gpu = {gpus}: more than a node's"
                 f" hardware.gpus_per_node = {each} must be whole nodes, a multiple of it"
             )
-        if rule in TRAINED and gpus:
-            rows = self._batch_rows(rule)
-            if rows is not None and rows % gpus:
+        jobs = [job for name, job in self._trainings[model] if name == rule] if gpus else []
+        for rows in {self._batch_tokens(rule, job) // self.costs.rows for job in jobs}:
+            if rows % gpus:
                 raise UserError(
                     f"{rule} of {model} asks for gpu = {gpus}: a batch of {rows} rows does not"
                     " divide among them; change batch_tokens or hardware.jobs"
@@ -152,12 +163,6 @@ class Jobs:
         if rule == "evaluate" and gpus:
             self._fits(model)
         return gpus
-
-    def _batch_rows(self, rule: str) -> int | None:
-        """Rows of a batch; None for a stage that the study does not have."""
-        settings = self.study.settings
-        section = settings.pretrain if rule == "base" and settings.pretrain else settings.posttrain
-        return section.batch_tokens // settings.corpus.sequence_length if section else None
 
     def _fits(self, model: str) -> None:
         """An evaluation runs on one GPU: fp32 weights and one batch's logits must fit."""
@@ -175,7 +180,7 @@ class Jobs:
         On GPUs every process reads the whole checkpoint before its part goes to the device, and
         the one that saves a sharded run holds all weights and moments.
         """
-        if rule not in TRAINED:
+        if not self.stages[rule].trains:
             return self.costs.load_memory(model)
         if self.hardware.device == "cpu":
             return self.costs.train_memory(model)

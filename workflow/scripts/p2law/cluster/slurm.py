@@ -1,12 +1,15 @@
 """What Slurm would refuse or never start, said before the first job is submitted."""
 
 import getpass
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from p2law.errors import UserError
@@ -98,13 +101,13 @@ def check_jobs(
 def _check_size(rule: str, resources: Mapping[str, Any], partition: str, nodes: list[Node]) -> None:
     """Compare one job with the largest of each that a partition's nodes offer."""
     share = int(resources.get("nodes", 1) or 1)
-    wants = {
+    wants: dict[str, tuple[float, float]] = {
         "gpu": (-(-int(resources.get("gpu", 0) or 0) // share), max(n.gpus for n in nodes)),
         "mem_mb": (int(resources.get("mem_mb", 0) or 0), max(n.memory_mb for n in nodes)),
         "threads": (int(resources.get("_cores", 1) or 1), max(n.cpus for n in nodes)),
     }
-    limits = [n.minutes for n in nodes]
-    if None not in limits:
+    limits = [node.minutes for node in nodes if node.minutes is not None]
+    if len(limits) == len(nodes):
         wants["runtime"] = (int(resources.get("runtime", 0) or 0), max(limits))
     for name, (wanted, most) in wants.items():
         if wanted > most:
@@ -114,17 +117,25 @@ def _check_size(rule: str, resources: Mapping[str, Any], partition: str, nodes: 
             )
 
 
-def take_over(jobs: set[str], folder: str, files: list[str], patience: float = 180) -> list[str]:
+def take_over(
+    jobs: set[str],
+    folder: str,
+    files: Iterable[str | Path],
+    overrides: Iterable[str] = (),
+    patience: float = 180,
+) -> list[str]:
     """Cancel what an earlier snakemake left in the queue and is about to be submitted again.
 
     A snakemake that was killed leaves its jobs behind, and the next one knows nothing of them: a
     second writer would start beside the first. A job is one of these when its comment names the
-    rule and wildcards of one of ``jobs`` (as the plugin writes it), it was submitted from
-    ``folder``, and its script names the same study ``files``. Trainers save their state when they
-    are cancelled, so that nothing is lost. Returns the jobs' numbers once all of them have ended;
-    :class:`UserError` if they have not after ``patience`` seconds.
+    rule and wildcards of one of ``jobs`` (as the plugin writes it), it works in ``folder`` (where
+    --directory points, if it was given), and its command line names the same study: the same
+    ``files`` (--configfile, by path) and the same ``overrides`` (--config, KEY=VALUE). Trainers
+    save their state when they are cancelled, so that nothing is lost. Returns the jobs' numbers
+    once all of them have ended; :class:`UserError` if they have not after ``patience`` seconds.
     """
-    found = [number for number in _queued(jobs, folder) if _same_study(number, files)]
+    mine = Command.of(folder, files, overrides)
+    found = [n for n in _queued(jobs, folder) if Command.read(_script(n), folder) == mine]
     if not found:
         return []
     subprocess.run(["scancel", *found], capture_output=True)
@@ -139,6 +150,40 @@ def take_over(jobs: set[str], folder: str, files: list[str], patience: float = 1
     return found
 
 
+@dataclass(frozen=True)
+class Command:
+    """What of a snakemake's command line says which study it runs."""
+
+    files: tuple[str, ...]
+    overrides: frozenset[tuple[str, str]]
+
+    @classmethod
+    def of(cls, folder: str, files: Iterable[str | Path], overrides: Iterable[str]) -> "Command":
+        """A command's words, with paths as seen from ``folder``; of a key given twice the last."""
+        places = [os.path.realpath(Path(folder) / file) for file in files]
+        pairs = {key: value for key, _, value in (word.partition("=") for word in overrides)}
+        return cls(tuple(places), frozenset(pairs.items()))
+
+    @classmethod
+    def read(cls, script: str, folder: str) -> "Command | None":
+        """The snakemake that a job's script starts; None where it starts none."""
+        try:
+            words = shlex.split(script, comments=True)
+        except ValueError:  # quotes that are never closed: not the plugin's
+            return None
+        if not any(word.rpartition("/")[2] == "snakemake" for word in words):
+            return None
+        options: dict[str, list[str]] = {}
+        named = ""
+        for word in words:
+            if word.startswith("-"):
+                named = word
+            else:
+                options.setdefault(named, []).append(word)
+        files = options.get("--configfiles", options.get("--configfile", []))
+        return cls.of(folder, files, options.get("--config", []))
+
+
 def _queued(jobs: set[str], folder: str) -> list[str]:
     """Numbers of this user's jobs in the queue with one of these comments and that folder."""
     command = ["squeue", "--noheader", "--user", getpass.getuser(), "--format=%i|%Z|%k"]
@@ -147,15 +192,10 @@ def _queued(jobs: set[str], folder: str) -> list[str]:
     return [number for number, place, comment in rows if place == folder and comment in jobs]
 
 
-def _same_study(number: str, files: list[str]) -> bool:
-    """Whether a job's script runs a study from these files (none: from config.yaml)."""
+def _script(number: str) -> str:
+    """A job's script, as it was submitted; nothing where Slurm no longer has it."""
     command = ["scontrol", "write", "batch_script", number, "-"]
-    text = subprocess.run(command, capture_output=True, text=True).stdout
-    named = re.search(r"--configfiles? (.*?)(?= --|$)", text)
-    words = named[1].replace("'", "").split() if named else []
-    return sorted(word.rpartition("/")[2] for word in words) == sorted(
-        file.rpartition("/")[2] for file in files
-    )
+    return subprocess.run(command, capture_output=True, text=True).stdout
 
 
 def _minutes(limit: str) -> float | None:

@@ -143,7 +143,7 @@ class _Writer:
             self.file.truncate(most * self.dtype.itemsize)
             self.tokens = most
         self.file.close()
-        np.frombuffer(self.starts, np.uint64).astype("<u8").tofile(self.path)
+        self.path.write_bytes(np.frombuffer(self.starts, np.uint64).astype("<u8").tobytes())
         rows = (self.tokens - 1) // row
         return {"documents": len(self.starts), "tokens": self.tokens, "rows": rows}
 
@@ -182,7 +182,7 @@ def _validation(
             " target; add documents or raise validation_share"
         )
     targets = np.concatenate(lengths)[1 : 1 + counts["rows"] * row].reshape(counts["rows"], row)
-    targets.sum(axis=1).astype("<u4").tofile(stage / "validation.bytes.bin")
+    (stage / "validation.bytes.bin").write_bytes(targets.sum(axis=1).astype("<u4").tobytes())
     return {**counts, "bytes": int(sum(int(part.sum()) for part in lengths))}
 
 

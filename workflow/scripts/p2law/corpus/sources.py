@@ -98,9 +98,12 @@ def _modules(source: Mapping[str, Any]) -> Iterator[Path]:
         yield paths[name]
 
 
-def _files(source: Mapping[str, Any]) -> Iterator[str]:
+def files(source: Mapping[str, Any]) -> dict[str, Path]:
+    """Name -> path of the files that a source of kind ``files`` reads.
+
+    Raises :class:`UserError` where the path names none that can be read.
+    """
     root = Path(source["path"]).expanduser()
-    field = source.get("text_field", "text")
     if root.is_dir():
         found = {p.relative_to(root).as_posix(): p for p in root.rglob("*")}
         found = {n: p for n, p in found.items() if p.suffix.lower() in TEXT | RECORDS}
@@ -118,6 +121,11 @@ def _files(source: Mapping[str, Any]) -> Iterator[str]:
             f"path {source['path']}: holds no text; text files ({' '.join(sorted(TEXT))}),"
             " .jsonl and .parquet are read"
         )
+    return found
+
+
+def _files(source: Mapping[str, Any]) -> Iterator[str]:
+    found, field = files(source), source.get("text_field", "text")
     for name in _shuffled(found):
         reader = {".jsonl": _jsonl, ".parquet": _parquet}.get(found[name].suffix.lower())
         yield from reader(found[name], field) if reader else _text(found[name])

@@ -118,9 +118,10 @@ class Encoder:
         self._tokenizer.encode_special_tokens = True
         self.vocabulary = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         name = self._end_name(folder)
-        self.end = self._tokenizer.token_to_id(name) if name else None
-        if self.end is None:
+        end = self._tokenizer.token_to_id(name) if name else None
+        if end is None:
             raise UserError(f"{folder}: the tokenizer names no eos_token, which joins documents")
+        self.end: int = end
 
     @staticmethod
     def _end_name(folder: Path) -> str | None:

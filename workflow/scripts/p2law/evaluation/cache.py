@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from p2law.canonical import digest
+from p2law.checkpoints.files import follow_umask
 from p2law.evaluation import RECIPE
 
 NAME = "rows"
@@ -49,6 +50,7 @@ def put(path: Path, sums: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file({"sums": sums}, partial, metadata={"sha256": _seal(sums)})
+    follow_umask(partial)
     partial.replace(path)
 
 

@@ -40,7 +40,11 @@ def require() -> None:
 
 
 def score(
-    spec: Mapping[str, Any], corpus: Path, checkpoints: Mapping[str, Path], out: Path
+    spec: Mapping[str, Any],
+    corpus: Path,
+    checkpoints: Mapping[str, Path],
+    out: Path,
+    device: str = "cpu",
 ) -> None:
     """Score every checkpoint on every task and write ``scores.csv`` and the manifest to ``out``.
 
@@ -55,7 +59,7 @@ def score(
     tasks = _tasks(spec)
     rows = []
     for name, path in checkpoints.items():
-        found = _scores(spec, path.parent, corpus.parent, tasks)
+        found = _scores(spec, path.parent, corpus.parent, tasks, device)
         rows += [{"checkpoint": name, **row} for row in found]
         shown = ", ".join(f"{r['task']} {r['metric']} {r['value']:.4f}" for r in found)
         print(f"{name}: {shown}", flush=True)
@@ -91,17 +95,15 @@ def _tasks(spec: Mapping[str, Any]) -> Any:
 
 
 def _scores(
-    spec: Mapping[str, Any], folder: Path, tokenizer: Path, tasks: Any
+    spec: Mapping[str, Any], folder: Path, tokenizer: Path, tasks: Any, device: str
 ) -> list[dict[str, Any]]:
     """A checkpoint's scores, one row a task and metric."""
     import lm_eval
-    import torch
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoTokenizer
 
     from p2law.checkpoints import io
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     model = HFLM(
         pretrained=io.load(folder, device=device),
         tokenizer=AutoTokenizer.from_pretrained(tokenizer, local_files_only=True),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from p2law.checkpoints.files import follow_umask
 from p2law.corpus.packed import Packed
 from p2law.errors import UserError
 from p2law.evaluation import cache, heldout
@@ -16,7 +17,11 @@ ROWS = "rows.safetensors"
 
 
 def evaluate(
-    spec: Mapping[str, Any], corpus: Path, checkpoints: Mapping[str, Path], out: Path
+    spec: Mapping[str, Any],
+    corpus: Path,
+    checkpoints: Mapping[str, Path],
+    out: Path,
+    device: str = "cpu",
 ) -> None:
     """Write every checkpoint's row sums and loss to ``out``; manifests by name come in.
 
@@ -41,7 +46,7 @@ def evaluate(
         kept = cache.place(out, manifests[name], rows.sha256)
         found = cache.get(kept)
         if found is None:
-            found = _computed(path.parent, rows, spec["batch_rows"], packed)
+            found = _computed(path.parent, rows, spec["batch_rows"], packed, device)
             cache.put(kept, found)
             fresh += 1
         sums[name] = found
@@ -49,6 +54,7 @@ def evaluate(
         print(f"{name}: {results[name]['loss']:.5f} nats per token", flush=True)
     out.mkdir(parents=True, exist_ok=True)
     save_file(sums, out / ROWS)
+    follow_umask(out / ROWS)
     manifest.write_manifest(
         out,
         stage="evaluate",
@@ -85,13 +91,12 @@ def check_checkpoints(
     return found
 
 
-def _computed(folder: Path, rows: heldout.Rows, batch_rows: int, packed: Packed) -> np.ndarray:
+def _computed(
+    folder: Path, rows: heldout.Rows, batch_rows: int, packed: Packed, device: str
+) -> np.ndarray:
     """Load a checkpoint and run it over the rows."""
-    import torch
-
     from p2law.checkpoints import io, products
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     model = io.load(folder, device=device)
     packed.check_vocabulary(model.config.vocab_size, folder / "config.json")
     return heldout.row_losses(products.by_onednn(model), rows, batch_rows)

@@ -1,5 +1,6 @@
 """The figure of pruned models: what each method costs in loss before any post-training."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import offset_copy
 
 from p2law.figures import style
 from p2law.figures.data import Data
@@ -15,6 +17,8 @@ from p2law.tables.matching import matched_rates
 KINDS = {"weights": "weights", "depth": "blocks", "width": "rows and columns"}
 COLUMNS = ["family", "model", "method", "settings", "rate", "matched", "L0", "Lp", "damage"]
 COLUMNS += ["damage_se"]
+BELOW, COLUMNS_BELOW = 0.42, 3
+"""Inches from a panel to its legend below the axis' label, and the columns of it."""
 
 
 def pruned(data: Data) -> tuple[Figure, pd.DataFrame]:
@@ -28,7 +32,9 @@ def pruned(data: Data) -> tuple[Figure, pd.DataFrame]:
     lines = order(table)
     models = list(table.sort_values("N0").groupby(["family", "model"], sort=False))
     models.sort(key=lambda item: list(dict.fromkeys(table["family"])).index(item[0][0]))
-    figure, panels = style.wrapped(len(models), most=4, height=0.17 * len(lines) + 1.4, sharey=True)
+    levels = table.groupby(["family", "model"])["matched"].nunique().max()
+    height = 0.17 * len(lines) + 1.1 + style.LINE * math.ceil(levels / COLUMNS_BELOW)
+    figure, panels = style.wrapped(len(models), height=height, sharey=True)
     for panel, ((family, model), here) in zip(panels, models, strict=True):
         _panel(panel, here, lines)
         above = f"{family}, " if table["family"].nunique() > 1 else ""
@@ -89,10 +95,11 @@ def _panel(panel: Axes, here: pd.DataFrame, lines: list[tuple[str, str]]) -> Non
         Line2D([], [], label=f"{level:.1%}", **_look(k, len(levels)))
         for k, level in enumerate(levels)
     ]
+    below = offset_copy(panel.transAxes, panel.figure, y=-BELOW, units="inches")
     panel.legend(
-        handles=handles, title="parameters removed", loc="upper center", ncols=3, fontsize=6,
-        bbox_to_anchor=(0.5, -0.45 / (0.17 * len(lines) + 0.4)), columnspacing=0.8,
-        handletextpad=0.1, title_fontsize=6,
+        handles=handles, title="parameters removed", loc="upper center", ncols=COLUMNS_BELOW,
+        fontsize=6, title_fontsize=6, bbox_to_anchor=(0.5, 0.0), bbox_transform=below,
+        columnspacing=0.8, handletextpad=0.1, borderaxespad=0.0,
     )  # fmt: skip
 
 

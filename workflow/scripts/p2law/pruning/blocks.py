@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from p2law.architectures.architecture import Architecture, architecture_of
+from p2law.architectures.architecture import Architecture, Axes, architecture_of
 from p2law.errors import UserError
 from p2law.pruning.store import Reader
 
@@ -63,7 +63,8 @@ class Blocks:
         return list(self.arch.outer_tensors(self.config))
 
     def _check_tensors(self) -> None:
-        sizes, expected = self.arch.sizes(self.config), {}
+        sizes = self.arch.sizes(self.config)
+        expected: dict[str, Axes] = {}
         block = self.arch.block_tensors(self.config)
         for i in range(len(self)):
             expected |= {self.prefix(i) + name: axes for name, axes in block.items()}
@@ -133,12 +134,12 @@ class Blocks:
     @torch.no_grad()
     def embed(self, batches: list[torch.Tensor]) -> Iterator[torch.Tensor]:
         """First hidden states fp32 ``[b, T, hidden]`` of each batch of token ids ``[b, T]``."""
-        base = self.model.base_model
-        recorders = nn.ModuleList(_Recorder() for _ in range(len(self)))
+        base: Any = self.model.base_model
+        recorders = [_Recorder() for _ in range(len(self))]
         norm_name = self.arch.final_norm.rsplit(".", 1)[-1]
         norm = getattr(base, norm_name)
         with self._outer(self.arch.embedding):
-            base.layers = recorders
+            base.layers = nn.ModuleList(recorders)
             setattr(base, norm_name, nn.Identity())
             try:
                 for tokens in batches:
@@ -155,7 +156,7 @@ class Blocks:
         return output[0] if isinstance(output, tuple) else output
 
     @contextmanager
-    def tail(self) -> Iterator[nn.Module]:
+    def tail(self) -> Iterator[nn.Sequential]:
         """Final norm and head as one module from last hidden state to logits."""
         stored = self.arch.embedding if self.arch.tied(self.config) else None
         with self._outer(self.arch.final_norm) as norm, self._outer(self.arch.head, stored) as head:

@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -165,4 +166,4 @@ class Source:
         for i in range(len(self.blocks)):
             with self.blocks.block(i) as block:
                 yield block
-                self.through(block, i, states, states, lambda b, x, y, i=i: see(i, b, x, y))
+                self.through(block, i, states, states, partial(see, i))

@@ -33,10 +33,11 @@ def one_thread() -> Iterator[None]:
 class Curvature:
     """H of one input, damped and factored.
 
-    ``H`` is ``[in, in]`` with ``damp x mean(diag)`` on its diagonal, ``dead`` bool ``[in]`` the
-    inputs that were never active (their H_jj is set to 1; their weights may be zeroed), ``added``
-    the number added to the diagonal. When the factorisation fails ``damp`` grows tenfold, which is
-    logged, up to 1; then :class:`UserError` names the layer ``where``.
+    ``dead`` bool ``[in]`` are the inputs that were never active. ``H`` is ``[in, in]``; ``damp``
+    times the mean of the live inputs' H_jj is added to its diagonal (``added``), and the dead ones
+    get that mean as H_jj (SparseGPT's code puts 1 there before it takes the mean, which then
+    depends on the scale of the inputs). When the factorisation fails ``damp`` grows tenfold, which
+    is logged, up to 1; then :class:`UserError` names the layer ``where``.
     """
 
     def __init__(self, hessian: torch.Tensor, damp: float, where: str) -> None:
@@ -45,8 +46,9 @@ class Curvature:
         self.H = hessian.clone()
         diagonal = self.H.diagonal()
         self.dead = diagonal == 0
-        diagonal[self.dead] = 1.0
-        mean, self.damp, self.added = float(diagonal.mean()), damp, 0.0
+        mean = 1.0 if self.dead.all() else float(diagonal[~self.dead].mean())
+        diagonal[self.dead] = mean
+        self.damp, self.added = damp, 0.0
         while True:
             extra = self.damp * mean - self.added
             diagonal += extra

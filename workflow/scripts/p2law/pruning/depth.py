@@ -1,4 +1,4 @@
-"""Depth pruning: whole blocks go, by what is measured on the unpruned model (pruning.md section 2).
+"""Depth pruning: whole blocks go, by what is measured on the unpruned model.
 
 A criterion measures once and then names the blocks to remove for any number n. Averages run over
 tokens, never over one flattened tensor. Guarded blocks at either end never go.
@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.functional import cosine_similarity
+from torch.nn.functional import cosine_similarity, normalize
 
 from p2law.pruning.calibration import Source, States
 from p2law.pruning.gradients import boundaries, gradients, mean_loss
 
 Settings = Mapping[str, Any]
+TOKENS_AT_ONCE = 128
+"""Of which :func:`angular` holds every block's state in fp64: .14 GB for 32 blocks 4,096 wide."""
 
 
 def block_influence(source: Source) -> list[float]:
@@ -33,19 +35,21 @@ def block_influence(source: Source) -> list[float]:
 def angular(source: Source) -> list[list[float]]:
     """Mean cosine between the inputs of blocks l and l + k (the last: the output), by [l][k - 1].
 
-    LLM-Streamline 2403.19135; 2403.17887 takes its arccos, which orders single tokens alike.
+    LLM-Streamline 2403.19135; 2403.17887 takes its arccos, which orders single tokens alike. Every
+    state is read once: with unit vectors u_l [tokens x hidden] all cosines are one product U U^T.
     """
-    states = boundaries(source)
-    tokens = source.calibration.tokens.numel()
-
-    def mean_cosine(one: States, other: States) -> float:
-        total = 0.0
-        for b in range(len(one)):
-            x, y = (s[b].to(source.blocks.device).double() for s in (one, other))
-            total += float(cosine_similarity(x, y, dim=-1).sum())
-        return total / tokens
-
-    return [[mean_cosine(x, y) for y in states[left + 1 :]] for left, x in enumerate(states[:-1])]
+    states, device = boundaries(source), source.blocks.device
+    places = len(states)
+    sums = torch.zeros(places, places, dtype=torch.float64, device=device)
+    for b in range(len(states[0])):
+        held = [at[b].flatten(0, 1) for at in states]
+        for start in range(0, len(held[0]), TOKENS_AT_ONCE):
+            few = [state[start : start + TOKENS_AT_ONCE] for state in held]
+            here = torch.stack(few).to(device).double()
+            unit = normalize(here, dim=-1).flatten(1)
+            sums += unit @ unit.T
+    cosines = (sums / source.calibration.tokens.numel()).tolist()
+    return [cosines[left][left + 1 :] for left in range(places - 1)]
 
 
 def perplexity(source: Source) -> list[float]:
@@ -54,7 +58,8 @@ def perplexity(source: Source) -> list[float]:
     One pass over the blocks: the run that skips block i leaves the common one there.
     """
     copies = len(source.blocks) + 2
-    common, skipping = source.embedded(copies), []
+    common = source.embedded(copies)
+    skipping: list[States] = []
     for i in range(len(source.blocks)):
         with source.blocks.block(i) as block:
             for states in skipping:

@@ -45,9 +45,9 @@ def gradients(source: Source) -> Iterator[tuple[int | None, Weighted]]:
             for b in range(len(inputs)):
                 hidden = inputs[b].to(blocks.device).requires_grad_(True)
                 blocks.run(block, i, hidden).backward(upstream[b].to(blocks.device))
-                upstream[b] = hidden.grad
+                upstream[b] = _gradient(hidden)
             named = {
-                blocks.prefix(i) + name: (parameter.detach(), parameter.grad)
+                blocks.prefix(i) + name: (parameter.detach(), _gradient(parameter))
                 for name, parameter in block.named_parameters()
             }
             block.zero_grad(set_to_none=True)
@@ -72,18 +72,21 @@ def _tail(
         for b in range(len(last)):
             hidden = last[b].to(blocks.device).requires_grad_(True)
             token_losses(tail, hidden, source.targets(b)).backward()
-            assert hidden.grad is not None
-            hidden.grad /= source.calibration.tokens.numel()
-            upstream[b] = hidden.grad
-        norm, head = (module.weight for module in tail)
+            upstream[b] = _gradient(hidden) / source.calibration.tokens.numel()
+        norm, head = (module.get_parameter("weight") for module in tail)
         tokens = source.calibration.tokens.numel()
         stored = arch.embedding if arch.tied(blocks.config) else arch.head
         named = {
-            f"{arch.final_norm}.weight": (norm.detach(), norm.grad / tokens),
-            f"{stored}.weight": (head.detach(), head.grad / tokens),
+            f"{arch.final_norm}.weight": (norm.detach(), _gradient(norm) / tokens),
+            f"{stored}.weight": (head.detach(), _gradient(head) / tokens),
         }
         tail.zero_grad(set_to_none=True)
     return upstream, named
+
+
+def _gradient(of: torch.Tensor) -> torch.Tensor:
+    assert of.grad is not None, "everything that is run has a gradient"
+    return of.grad
 
 
 def token_losses(tail: nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

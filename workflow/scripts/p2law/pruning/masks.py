@@ -1,4 +1,4 @@
-"""Masks: which weights of a linear layer stay (pruning.md section 1).
+"""Masks: which weights of a linear layer stay.
 
 A mask is bool ``[out, in]``, True = kept. Scoring masks give every weight a score and keep the
 highest; counts are exact, and of equal scores the earlier is pruned. ``rows`` are the heights of
@@ -18,7 +18,8 @@ from p2law.pruning.statistics import Statistics
 CHUNK = 2**18
 """Scores compared at once: what stays in a CPU's cache."""
 Pattern = tuple[int, int] | None
-Score = Callable[[torch.Tensor, Statistics | None, Curvature | None], torch.Tensor]
+Score = Callable[..., torch.Tensor]
+"""Of W, statistics and curvature; only a curved one may count on curvature."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One-shot weight pruning, block by block (pruning.md section 1).
+"""One-shot weight pruning, block by block.
 
 Each block sees inputs that came through the blocks already pruned; its layers' inputs are
 measured before any of its own weights change. Mask and weights are chosen independently.
@@ -14,13 +14,14 @@ from torch import nn
 from p2law.checkpoints import products
 from p2law.errors import UserError
 from p2law.pruning import layer as one_layer
+from p2law.pruning import shapes
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import Source, States
 from p2law.pruning.curvature import Curvature
 from p2law.pruning.layer import Problem
 from p2law.pruning.layer_rates import block_shares
 from p2law.pruning.statistics import Collector, Statistics
-from p2law.pruning.store import DTYPES, Writer
+from p2law.pruning.store import Writer, stored_as
 from p2law.pruning.variant import Variant
 
 ALREADY = 0.01
@@ -36,14 +37,22 @@ class OneShot:
     source: Source | None
     layers: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The layers to prune, by shared input: those that an n:m pattern divides."""
+        pattern = shapes.pattern_of(self.settings["pattern"])
+        return self.blocks.arch.divisible(self.blocks.config, pattern[1] if pattern else 1)
+
     def prune(self, share: float, variant: Variant) -> dict[str, Any]:
         """Prune ``share`` of the linear weights; write blocks and ``masks.safetensors``.
 
         Returns the zeros counted in the masks, each block's share of them and, where text was
         read, its squared output error relative to its output before, on inputs through the
-        pruned blocks; where weights were compensated, each layer's error before and after.
+        pruned blocks; where weights were compensated, each layer's error before and after; where
+        a pattern does not divide a layer's inputs, the names of the layers left dense.
         """
-        linear, prefix = self.blocks.arch.linear_weights(), self.blocks.prefix
+        linear = [f"{name}.weight" for group in self.groups for name in group]
+        prefix = self.blocks.prefix
         inside = [prefix(i) + name for i in range(len(self.blocks)) for name in linear]
         plan = {name: ("U8", self.blocks.reader.shapes[name]) for name in inside}
         writer = Writer(variant.folder, plan, "masks", shard_bytes=float("inf"))
@@ -63,8 +72,10 @@ class OneShot:
                 writer.add(prefix(i) + name, kept[name].to(torch.uint8))
             zeros.append(sum(int((~mask).sum()) for mask in kept.values()))
         variant.outer_last()
-        measured = {"block_error": errors} if self.source else {}
+        measured: dict[str, Any] = {"block_error": errors} if self.source else {}
         measured |= {"layer_error": self.layers} if self.layers else {}
+        dense_layers = [n for n in self.blocks.arch.linear_weights() if n not in linear]
+        measured |= {"left_dense": dense_layers} if dense_layers else {}
         files = writer.close()
         return {"zeros": sum(zeros), "block_zeros": zeros, "mask_files": files, **measured}
 
@@ -72,13 +83,14 @@ class OneShot:
         self, i: int, block: nn.Module, share: float, states: States | None, dense: States | None
     ) -> dict[str, torch.Tensor]:
         """Prune one block's linear layers in place; masks by weight name."""
-        groups, of = self.blocks.arch.inputs, {}
+        groups, of = self.groups, {}
         if self.source and states:
             gram = one_layer.needs_curvature(self.settings)
-            with Collector(block, groups, gram=gram) as collector:
+            fed_by, where = self.blocks.arch.fed_by, self.blocks.prefix(i)
+            with Collector(block, groups, gram, fed_by=fed_by, where=where) as collector:
                 self.source.through(block, i, states, dense)
             of = collector.of
-        kept = {}
+        kept: dict[str, torch.Tensor] = {}
         with products.exact(self.blocks.device):
             for group in groups:
                 kept |= self._prune_group(i, block, group, of.pop(group[0], None), share)
@@ -96,7 +108,7 @@ class OneShot:
     ) -> dict[str, torch.Tensor]:
         """Prune the layers that share one input together; masks by weight name."""
         where = f"{self.blocks.prefix(i)}{group[0]}"
-        weights = [block.get_submodule(name).weight for name in group]
+        weights: list[torch.Tensor] = [block.get_parameter(f"{name}.weight") for name in group]
         for name, weight in zip(group, weights, strict=True):
             _refuse_pruned(weight, f"{self.blocks.prefix(i)}{name}")
         W, curvature = torch.cat(weights), None
@@ -104,15 +116,15 @@ class OneShot:
         if one_layer.needs_curvature(self.settings):
             assert inputs is not None
             curvature = Curvature(inputs.hessian(), self.settings["damp"], where)
-            W[:, curvature.dead] = 0
         problem = Problem(W, inputs, curvature, rule)
         V, kept = one_layer.prune_layer(problem, self.settings)
         if curvature:
             self._report(i, group, problem, V, kept)
         for name, part in zip(group, V.split(rule.rows), strict=True):
             # What follows sees the weights as they will be stored.
-            stored = DTYPES[self.blocks.reader.dtypes[f"{self.blocks.prefix(i)}{name}.weight"]]
-            block.get_submodule(name).weight.data = part.to(stored).float()
+            full = f"{self.blocks.prefix(i)}{name}"
+            stored = stored_as(part, self.blocks.reader.dtypes[f"{full}.weight"], full)
+            block.get_submodule(name).weight.data = stored.float()
         named = zip(group, kept.split(rule.rows), strict=True)
         return {f"{name}.weight": mask for name, mask in named}
 

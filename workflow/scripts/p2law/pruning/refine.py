@@ -3,6 +3,11 @@
 The mean output error of a row is e = sum over pruned j of W_j E[X_j]. A cycle revives the pruned
 weight that moves e most towards zero, per unit of variance of its input, and prunes the kept one
 of least Wanda score among those whose loss also moves e towards zero.
+
+The authors' code differs in two ways. It sums inputs over the T tokens of a sequence where the
+paper has expectations, so that its e is T times ours and the same threshold T times as strict: a
+threshold of .1 / T here is theirs (more rows swap, no lower loss: docs/pruning.md). And it leaves
+the layers of the MLP alone unless told otherwise.
 """
 
 import torch
@@ -14,11 +19,15 @@ CYCLES, THRESHOLD = 50, 0.1
 
 
 def dsnot(
-    W: torch.Tensor, kept: torch.Tensor, inputs: Statistics, pattern: Pattern
+    W: torch.Tensor,
+    kept: torch.Tensor,
+    inputs: Statistics,
+    pattern: Pattern,
+    threshold: float = THRESHOLD,
 ) -> torch.Tensor:
     """A refined mask with the same counts: per row, or per group of m for an n:m pattern.
 
-    A row rests when |e| is at most ``THRESHOLD``, when no swap helps, or when a swap would turn
+    A row rests when |e| is at most ``threshold``, when no swap helps, or when a swap would turn
     e's sign or not shrink it; at most ``CYCLES`` swaps a row.
     """
     mean = inputs.sums / inputs.tokens
@@ -27,7 +36,7 @@ def dsnot(
     score = W.double().abs() * inputs.norms()
     kept, rows = kept.clone(), torch.arange(len(W), device=W.device)
     error = (effect * ~kept).sum(dim=1)
-    awake = error.abs() > THRESHOLD
+    awake = error.abs() > threshold
     for _ in range(CYCLES):
         if not awake.any():
             break
@@ -47,5 +56,5 @@ def dsnot(
         kept[rows[awake], revive[awake]] = True
         kept[rows[awake], prune[awake]] = False
         error = torch.where(awake, new, error)
-        awake &= error.abs() > THRESHOLD
+        awake &= error.abs() > threshold
     return kept

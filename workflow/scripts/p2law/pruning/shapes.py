@@ -1,52 +1,41 @@
 """What a rate asks of a model's shape, from its Hugging Face config alone. Imports no torch.
 
-Rate = share of all N0 parameters removed, embeddings included, tied ones once. Answers how many
-layers or what width a rate asks for, what rate that really gives, and whether Hugging Face can
-load the result, so that a study is checked before any job runs.
+Rate = share of all N0 parameters removed, embeddings included, tied ones once. What the methods of
+pruning share in solving for layers, widths or zeros, so that a study is checked before any job
+runs; each method's own ``solve`` calls it.
 """
 
-import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from p2law.architectures.architecture import architecture_of
 from p2law.architectures.configs import loadable, with_layers
 from p2law.architectures.counts import Config, parameters
 from p2law.errors import UserError
-from p2law.pruning import names
+
+Counts = Mapping[str, Any]
+"""Parameters by part, see :func:`p2law.architectures.counts.parameters`."""
 
 
-def solve(config: Config, settings: Mapping[str, Any], rate: float | None) -> dict[str, Any]:
-    """The shape that a method gives at an asked rate.
+def pattern_of(text: Any) -> tuple[int, int] | None:
+    """``(n, m)`` of a pattern "n:m" (keep n of every m along the input); None if unstructured.
 
-    ``settings`` is a method's "prune" dict, ``rate`` the asked share of N0 in (0, 1). Returns
-    ``rate`` (achieved), ``N``, ``N0``, ``N_nonembedding``, ``N0_nonembedding``, ``removed`` (what
-    goes: layers, widths, or zeros) and ``config`` (the new one; for depth the layers removed are
-    taken from the end, since which ones go is measured later). For weights, N counts non-zeros and
-    an n:m pattern accepts only :func:`names.fixed_rate` (or None) as its rate. Rate 0 changes
-    nothing. Raises :class:`UserError` when no shape comes within ``tolerance`` of the rate or the
-    shape cannot be loaded.
+    Raises :class:`UserError` for anything else.
     """
-    settings = names.complete(settings)
-    before = parameters(config)
-    fixed = names.fixed_rate(settings)
-    if fixed is not None and rate not in (None, 0, 0.0) and not math.isclose(rate, fixed):
-        raise UserError(
-            f"rate {rate}: pattern {settings['pattern']} has one rate, {fixed:g} (the share of"
-            " zeros in the pruned layers; the achieved share of all parameters is counted)"
-        )
-    rate = fixed if rate is None else rate
-    if rate is None or not 0 <= rate < 1:
-        raise UserError(f"rate {rate}: allowed is a share of all parameters from 0 to below 1")
-    if rate == 0:
-        return _answer(before, before["total"], config, {}, before["embedding"])
-    solver = {"depth": _depth, "width": _width, "weights": _weights}[settings["prune"]]
-    return solver(config, settings, rate, before)
+    if text == "unstructured":
+        return None
+    match = re.fullmatch(r"([1-9]\d*):([1-9]\d*)", text) if isinstance(text, str) else None
+    if match is None or int(match[1]) >= int(match[2]):
+        raise UserError('must be "unstructured" or "n:m" with n < m, as in "2:4"')
+    return int(match[1]), int(match[2])
 
 
-def _answer(
-    before: Mapping[str, Any], N: int, config: Config, removed: dict[str, Any], embedding: int
+def answer(
+    before: Counts, N: int, config: Config, removed: dict[str, Any], embedding: int
 ) -> dict[str, Any]:
+    """A solved shape, as ``Method.solve`` gives it: N parameters are left, ``embedding`` of them
+    in embedding and head."""
     return {
         "rate": 1 - N / before["total"],
         "N": N,
@@ -58,75 +47,63 @@ def _answer(
     }
 
 
-def _demand_near(asked: float, achieved: float, settings: Mapping[str, Any], what: str) -> None:
-    if abs(achieved - asked) > settings["tolerance"]:
+def _demand_near(asked: float, achieved: float, tolerance: float, what: str) -> None:
+    if abs(achieved - asked) > tolerance:
         raise UserError(
             f"rate {asked}: the nearest {what} gives {achieved:.4f}, farther than tolerance"
-            f" {settings['tolerance']} allows; ask for about {achieved:.2f} or raise tolerance"
+            f" {tolerance} allows; ask for about {achieved:.2f} or raise tolerance"
         )
 
 
-def _depth(
-    config: Config, settings: Mapping[str, Any], rate: float, before: Mapping[str, Any]
+def fewer_layers(
+    config: Config, rate: float, before: Counts, tolerance: float, first: int = 0, last: int = 0
 ) -> dict[str, Any]:
+    """The shape with the number of layers nearest a rate; ``first`` and ``last`` ones stay.
+
+    The layers are taken from the end here, since which ones go is measured later.
+    """
     layers, each, total = before["layers"], before["layer"]["total"], before["total"]
-    removable = layers - max(1, settings["guard_first"] + settings["guard_last"])
+    removable = layers - max(1, first + last)
     if removable < 1:
         raise UserError(
-            f"rate {rate}: no layer can go of {layers}, with guard_first"
-            f" {settings['guard_first']} and guard_last {settings['guard_last']}"
+            f"rate {rate}: no layer can go of {layers}, with guard_first {first} and"
+            f" guard_last {last}"
         )
     n = min(range(1, removable + 1), key=lambda n: (abs(n * each / total - rate), n))
-    _demand_near(rate, n * each / total, settings, f"number of layers ({n} of {layers})")
+    _demand_near(rate, n * each / total, tolerance, f"number of layers ({n} of {layers})")
     shape = with_layers(config, range(layers - n))
-    return _answer(before, total - n * each, shape, {"layers": n}, before["embedding"])
+    return answer(before, total - n * each, shape, {"layers": n}, before["embedding"])
 
 
-def _weights(
-    config: Config, settings: Mapping[str, Any], rate: float, before: Mapping[str, Any]
+def narrower(
+    config: Config,
+    rate: float,
+    before: Counts,
+    tolerance: float,
+    dimensions: Sequence[str],
+    multiple: int,
+    split: Mapping[str, float],
 ) -> dict[str, Any]:
-    arch, pattern = architecture_of(config), names.pattern_of(settings["pattern"])
-    if pattern is None:
-        share = rate * before["total"] / before["linear"]
-        if share > 0.99:
-            most = 0.99 * before["linear"] / before["total"]
-            raise UserError(
-                f"rate {rate}: the linear layers hold {before['linear']} of {before['total']}"
-                f" parameters, so at most {most:.3f} can become zeros"
-            )
-    else:
-        kept, m = pattern
-        share = (m - kept) / m
-        sizes, block = arch.sizes(config), arch.block_tensors(config)
-        for name in arch.linear_weights():
-            if sizes[block[name][1]] % m:
-                raise UserError(
-                    f"pattern {settings['pattern']}: {name} has {sizes[block[name][1]]} inputs,"
-                    f" not a multiple of {m}"
-                )
-    zeros = round(share * before["linear"])
-    removed = {"zeros": zeros, "share_of_linear": share}
-    return _answer(before, before["total"] - zeros, config, removed, before["embedding"])
+    """The shape with the widths nearest a rate; ``dimensions`` all lose some of theirs.
 
-
-def _width(
-    config: Config, settings: Mapping[str, Any], rate: float, before: Mapping[str, Any]
-) -> dict[str, Any]:
+    Each loses the share ``s x split`` of its width with one s for all, and at least one step: a
+    dimension that is asked for never stays whole. ``ffn`` and ``hidden`` end at multiples of
+    ``multiple``.
+    """
     if not architecture_of(config).structured:
         raise UserError(
             f"width pruning does not know the dimensions of {config['model_type']};"
             " allowed: depth and weights"
         )
-    menus = {name: _widths(config, settings, name) for name in settings["dimensions"]}
-    target = (1 - rate) * before["total"]
-    shape = _nearest(config, menus, settings["split"], target)
+    menus = {name: _widths(config, multiple, name) for name in dimensions}
+    full = {name: _width_of(config, name) for name in dimensions}
+    shape = _nearest(config, full, menus, split, (1 - rate) * before["total"])
     after = parameters(shape)
-    what = ", ".join(f"{name} {_width_of(shape, name)}" for name in menus)
-    _demand_near(rate, 1 - after["total"] / before["total"], settings, f"width ({what})")
-    removed = {
-        name: {"from": _width_of(config, name), "to": _width_of(shape, name)} for name in menus
-    }
-    return _answer(before, after["total"], loadable(shape), removed, after["embedding"])
+    widths = {name: _width_of(shape, name) for name in menus}
+    what = ", ".join(f"{name} {width}" for name, width in widths.items())
+    _demand_near(rate, 1 - after["total"] / before["total"], tolerance, f"width ({what})")
+    removed = {name: {"from": full[name], "to": width} for name, width in widths.items()}
+    return answer(before, after["total"], loadable(shape), removed, after["embedding"])
 
 
 def _width_of(config: Config, dimension: str) -> int:
@@ -141,10 +118,10 @@ def _width_of(config: Config, dimension: str) -> int:
     }[dimension]
 
 
-def _widths(config: Config, settings: Mapping[str, Any], dimension: str) -> list[int]:
-    """The allowed smaller widths of a dimension, ascending, and the present one last."""
+def _widths(config: Config, multiple: int, dimension: str) -> list[int]:
+    """The allowed smaller widths of a dimension, ascending."""
     full = _width_of(config, dimension)
-    step = settings["multiple"] if dimension in ("ffn", "hidden") else 1
+    step = multiple if dimension in ("ffn", "hidden") else 1
     widths = list(range(step, full, step))
     if not widths:
         hint = {
@@ -154,7 +131,7 @@ def _widths(config: Config, settings: Mapping[str, Any], dimension: str) -> list
         raise UserError(
             f"width: {dimension} is {full}, so no smaller width is a multiple of {step}{hint}"
         )
-    return [*widths, full]
+    return widths
 
 
 def _resized(config: Config, widths: Mapping[str, int]) -> dict[str, Any]:
@@ -175,7 +152,11 @@ def _resized(config: Config, widths: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _nearest(
-    config: Config, menus: Mapping[str, list[int]], split: Mapping[str, float], target: float
+    config: Config,
+    full: Mapping[str, int],
+    menus: Mapping[str, list[int]],
+    split: Mapping[str, float],
+    target: float,
 ) -> dict[str, Any]:
     """The shape whose parameter count is nearest ``target``.
 
@@ -187,7 +168,7 @@ def _nearest(
         return abs(parameters(shape)["total"] - target)
 
     def at(s: float) -> dict[str, int]:
-        wanted = {name: menu[-1] * (1 - s * split.get(name, 1.0)) for name, menu in menus.items()}
+        wanted = {name: width * (1 - s * split.get(name, 1.0)) for name, width in full.items()}
         return {
             name: min(menu, key=lambda w: abs(w - wanted[name])) for name, menu in menus.items()
         }

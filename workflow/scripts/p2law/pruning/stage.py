@@ -14,12 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from p2law.architectures import configs, counts
+from p2law.architectures import counts
 from p2law.checkpoints import products
 from p2law.errors import UserError
-from p2law.pruning import depth, layer, names, oneshot, shapes, width
+from p2law.pruning import methods
 from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import DEFAULT_GIB, Source, read_windows
+from p2law.pruning.methods.method import Method
 from p2law.pruning.variant import Variant
 from p2law.results import cleaned, manifest
 
@@ -42,16 +43,17 @@ class Stage:
         stale = {n: v for n, v in self.spec["variants"].items() if not self._is_whole(n, v)}
         if stale:
             manifest.verify_files(self.base)
-            solved = {n: self._solve(v) for n, v in stale.items()}
+            config = self.blocks.config
+            solved = {n: self.method.solve(config, v["rate"]) for n, v in stale.items()}
             with products.fast():
                 for name, variant in stale.items():
                     self._make(name, variant, solved[name])
         return self._write_method(started)
 
     @cached_property
-    def settings(self) -> Json:
-        """The method's settings with defaults filled in."""
-        return names.complete(self.spec["prune"], f"method {self.spec.get('method')}")
+    def method(self) -> Method:
+        """The method, its settings checked."""
+        return methods.read(self.spec["prune"], f"method {self.spec.get('method')}")
 
     @cached_property
     def blocks(self) -> Blocks:
@@ -62,8 +64,10 @@ class Stage:
         return Blocks(self.base.parent, self.device)
 
     @cached_property
-    def source(self) -> Source:
-        """The base on its calibration windows."""
+    def source(self) -> Source | None:
+        """The base on its calibration windows, where the method needs text."""
+        if not self.method.needs().text:
+            return None
         asked = self.spec["calibration"]
         vocabulary = self.blocks.config["vocab_size"]
         windows = read_windows(self.corpus.parent, asked["windows"], self.spec["seed"], vocabulary)
@@ -71,21 +75,9 @@ class Stage:
         return Source(self.blocks, windows, self.out, asked.get("memory_gib", DEFAULT_GIB))
 
     @cached_property
-    def scores(self) -> Any:
-        """What the criterion measures on the unpruned model, once for all rates."""
-        if self.settings["prune"] == "depth":
-            criterion = depth.CRITERIA[self.settings["criterion"]]
-            return criterion.measure(self.source if criterion.reads_text else None)
-        return width.CRITERIA[self.settings["criterion"]](self.source)
-
-    def _solve(self, variant: Mapping[str, Any]) -> Json:
-        solved = shapes.solve(self.blocks.config, self.settings, variant["rate"])
-        if "layers" in variant and variant["layers"] != solved["removed"].get("layers", 0):
-            raise UserError(
-                f"rate {variant['rate']}: the spec removes {variant['layers']} layers, the"
-                f" checkpoint's shape gives {solved['removed'].get('layers', 0)}"
-            )
-        return solved
+    def measured(self) -> Any:
+        """What the method measures on the unpruned model, once for all rates."""
+        return self.method.measure(self.source)
 
     def _is_whole(self, name: str, variant: Mapping[str, Any]) -> bool:
         path = self.out / name / manifest.NAME
@@ -122,60 +114,24 @@ class Stage:
 
     def _prune(self, folder: Path, solved: Json) -> tuple[list[str], Json]:
         """Build one variant in ``folder``; file names, and what was removed and measured."""
-        before = counts.parameters(self.blocks.config)
-        make = {"depth": self._depth, "width": self._width, "weights": self._weights}
-        kind = self.settings["prune"] if solved["removed"] else "depth"
-        variant, details = make[kind](folder, solved)
+        blocks, source = self.blocks, self.source if solved["removed"] else None
+        if solved["removed"]:
+            variant, details = self.method.apply(blocks, source, self.measured, folder, solved)
+        else:
+            everything = range(len(blocks))
+            variant, details = Variant(blocks, folder, blocks.config, everything).write(), {}
         files = variant.close() + details.pop("mask_files", [])
+        before = counts.parameters(blocks.config)
         after = variant.writer.parameters - details.get("zeros", 0)
-        embedding = counts.parameters(variant.config)["embedding"]
-        measured = "source" in self.__dict__
         return files, {
             "rate": 1 - after / before["total"],
             "N0": before["total"],
             "N": after,
             "N0_nonembedding": before["nonembedding"],
-            "N_nonembedding": after - embedding,
-            "calibration_sha256": self.source.calibration.sha256 if measured else None,
+            "N_nonembedding": after - counts.parameters(variant.config)["embedding"],
+            "calibration_sha256": source.calibration.sha256 if source else None,
             **details,
         }
-
-    def _depth(self, folder: Path, solved: Json) -> tuple[Variant, Json]:
-        blocks, n = self.blocks, solved["removed"].get("layers", 0)
-        gone = depth.removed_blocks(self.scores, len(blocks), n, self.settings) if n else []
-        kept = [i for i in range(len(blocks)) if i not in gone]
-        variant = Variant(blocks, folder, configs.with_layers(blocks.config, kept), kept)
-        variant.outer_first()
-        for new in range(len(kept)):
-            variant.block(new)
-        variant.outer_last()
-        return variant, {"layers_removed": gone} | ({"scores": self.scores} if n else {})
-
-    def _width(self, folder: Path, solved: Json) -> tuple[Variant, Json]:
-        config, to = self.blocks.config, {k: w["to"] for k, w in solved["removed"].items()}
-        head_dim = self.blocks.arch.sizes(config)["head"]
-        variant = Variant(self.blocks, folder, solved["config"], range(len(self.blocks)))
-        outside = width.kept_indices(self.scores, None, config, head_dim, to)
-        inside = [
-            width.kept_indices(self.scores, i, config, head_dim, to)
-            for i in range(len(self.blocks))
-        ]
-        variant.outer_first(outside)
-        for i, index in enumerate(inside):
-            variant.block(i, index)
-        variant.outer_last(outside)
-        kept = dict(outside)
-        for i, index in enumerate(inside):
-            named = {k: v for k, v in index.items() if k not in outside}
-            kept |= {f"{self.blocks.prefix(i)}{axis}": v for axis, v in named.items()}
-        files = width.write_kept(folder, kept, self.blocks.arch.sizes(config))
-        return variant, {"widths": solved["removed"], "mask_files": files}
-
-    def _weights(self, folder: Path, solved: Json) -> tuple[Variant, Json]:
-        source = self.source if layer.needs_calibration(self.settings) else None
-        variant = Variant(self.blocks, folder, self.blocks.config, range(len(self.blocks)))
-        method = oneshot.OneShot(self.blocks, self.settings, source)
-        return variant, method.prune(solved["removed"]["share_of_linear"], variant)
 
     def _write_method(self, started: float) -> Path:
         results = {}

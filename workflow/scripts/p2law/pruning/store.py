@@ -32,6 +32,24 @@ def finite(tensor: torch.Tensor) -> bool:
     return bool(low.isfinite() & high.isfinite())
 
 
+def stored_as(weights: torch.Tensor, dtype: str, where: str) -> torch.Tensor:
+    """New weights in the dtype of a checkpoint, such as "F16".
+
+    Raises :class:`UserError` naming the layer ``where`` if they have left the range of that dtype,
+    or are not finite at all.
+    """
+    cast = weights.to(DTYPES[dtype])
+    if finite(cast):
+        return cast
+    if not finite(weights):
+        raise UserError(f"{where}: its new weights are NaN or infinite (base and text are finite)")
+    raise UserError(
+        f"{where}: its new weights reach {float(weights.abs().max()):,.0f}, above"
+        f" {torch.finfo(cast.dtype).max:,.0f}, the largest number of {dtype}, in which the base is"
+        " stored; use a base in bfloat16 or float32, or keep the kept weights as they are"
+    )
+
+
 class Reader:
     """The tensors of a checkpoint folder by state-dict name.
 
@@ -71,7 +89,7 @@ class Reader:
         by_shard: dict[str, list[str]] = {}
         for name in names:
             by_shard.setdefault(self._file[name], []).append(name)
-        tensors = {}
+        tensors: dict[str, torch.Tensor] = {}
         for shard, wanted in by_shard.items():
             path = self.folder / shard
             try:

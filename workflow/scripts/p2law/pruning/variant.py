@@ -1,6 +1,7 @@
 """Writing a variant: the base's tensors in a new shape, streamed from one checkpoint to another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,22 @@ class Variant:
             else:
                 tensor = stored[old + name]
             self.writer.add(self.base.prefix(new) + name, sliced(tensor, axes, index or {}))
+
+    def write(
+        self,
+        outside: Index | None = None,
+        inside: Sequence[Index] | None = None,
+        weights: Iterable[Index] | None = None,
+    ) -> "Variant":
+        """Write everything in order; of each kept block what stays along each axis, ``inside``,
+        and the tensors that change, ``weights``. Returns itself."""
+        self.outer_first(outside)
+        indices = repeat(outside) if inside is None else inside
+        changes: Iterable[Index] = repeat({}) if weights is None else weights
+        for new, index, changed in zip(range(len(self.kept)), indices, changes, strict=False):
+            self.block(new, index, changed)
+        self.outer_last(outside)
+        return self
 
     def close(self) -> list[str]:
         """Write config.json; return the names of all files written."""

@@ -1,4 +1,4 @@
-"""Width pruning: neurons, heads and channels go, by a score per unit (pruning.md section 3).
+"""Width pruning: neurons, heads and channels go, by a score per unit.
 
 Dimensions: ``ffn`` (neurons), ``groups`` (key-value heads with all their query heads),
 ``queries`` (the same number of query heads in each group), ``hidden`` (channels of the residual
@@ -6,7 +6,7 @@ stream, the same in all blocks). Hugging Face configs have one number for each, 
 the same number; which ones is ranked within the block.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from p2law.pruning.blocks import Blocks
 from p2law.pruning.calibration import Source
 from p2law.pruning.gradients import gradients
 from p2law.pruning.statistics import Collector
 from p2law.pruning.store import Writer
+from p2law.pruning.variant import Index
 
 DOWN, OUT = "mlp.down_proj", "self_attn.o_proj"
 
@@ -124,10 +126,10 @@ def _sums_along(
 
 
 def flap(source: Source) -> Scores:
-    """FLAP 2312.11983: S_j = Var(X_j) ||W_:j||^2 on the inputs of down_proj and o_proj.
+    """FLAP's score, 2312.11983: S_j = Var(X_j) ||W_:j||^2 on the inputs of down_proj and o_proj.
 
-    Its bias compensation needs biases that most architectures lack, and is left out. Hidden
-    channels have no such input: they get no score.
+    Ranked within a block, where FLAP ranks over all of them; its bias is a choice of its own
+    (:mod:`columns`). Hidden channels have no such input: they get no score.
     """
     blocks, scores = source.blocks, Scores()
     groups, queries = head_counts(blocks.config)
@@ -162,23 +164,6 @@ def kept_units(scores: torch.Tensor, width: int) -> torch.Tensor:
     return order[..., :width].sort(dim=-1).values.cpu()
 
 
-def write_kept(
-    folder: Path, kept: Mapping[str, torch.Tensor], sizes: Mapping[str, int]
-) -> list[str]:
-    """Write which units stayed: ``kept.safetensors``, uint8 ``[size]``, 1 = kept; file names.
-
-    ``kept`` maps an axis, after its block's prefix where it has one, to the kept indices; ``sizes``
-    are the unpruned lengths of the axes.
-    """
-    plan = {name: ("U8", (sizes[name.rpartition(".")[2]],)) for name in kept}
-    writer = Writer(folder, plan, "kept", shard_bytes=float("inf"))
-    for name, index in kept.items():
-        mask = torch.zeros(plan[name][1], dtype=torch.uint8)
-        mask[index] = 1
-        writer.add(name, mask)
-    return writer.close()
-
-
 def kept_indices(
     scores: Scores, i: int | None, config: Mapping[str, Any], head_dim: int, to: Mapping[str, int]
 ) -> dict[str, torch.Tensor]:
@@ -188,7 +173,7 @@ def kept_indices(
     """
     index = {}
     if "hidden" in to:
-        assert scores.hidden is not None, "names.complete() refuses flap for hidden"
+        assert scores.hidden is not None, "the settings refuse flap for hidden"
         index["hidden"] = kept_units(scores.hidden, to["hidden"])
     if i is None:
         return index
@@ -207,3 +192,29 @@ def kept_indices(
         index["q"] = (heads.reshape(-1, 1) * head_dim + within).flatten()
         index["kv"] = (stay.reshape(-1, 1) * head_dim + within).flatten()
     return index
+
+
+def kept_everywhere(
+    scores: Scores, blocks: Blocks, to: Mapping[str, int]
+) -> tuple[Index, list[Index]]:
+    """What stays along each axis: of the tensors outside the blocks, and of every block's."""
+    config, head_dim = blocks.config, blocks.arch.sizes(blocks.config)["head"]
+    every = [kept_indices(scores, i, config, head_dim, to) for i in (None, *range(len(blocks)))]
+    return every[0], every[1:]
+
+
+def write_kept(folder: Path, blocks: Blocks, outside: Index, inside: Sequence[Index]) -> list[str]:
+    """Write which units stayed: ``kept.safetensors``, uint8 ``[size]``, 1 = kept; file names.
+
+    Tensors are called as the axis, after its block's prefix where each block has its own.
+    """
+    sizes, kept = blocks.arch.sizes(blocks.config), dict(outside)
+    for i, index in enumerate(inside):
+        kept |= {f"{blocks.prefix(i)}{a}": at for a, at in index.items() if a not in outside}
+    plan = {name: ("U8", (sizes[name.rpartition(".")[2]],)) for name in kept}
+    writer = Writer(folder, plan, "kept", shard_bytes=float("inf"))
+    for name, index in kept.items():
+        mask = torch.zeros(plan[name][1], dtype=torch.uint8)
+        mask[index] = 1
+        writer.add(name, mask)
+    return writer.close()

@@ -6,13 +6,11 @@ was killed had spent is not in it. Hours are core-hours on CPUs (one core a job)
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from p2law.cluster.costs import Costs
 from p2law.results.manifest import read_manifest
-from p2law.study.grid import Study
-from p2law.study.specs import BASE
+from p2law.study.stage import Names, Stage
 
 
 @dataclass(frozen=True)
@@ -31,40 +29,16 @@ class Job:
     joules: int | None
 
 
-def jobs(study: Study) -> Iterator[Job]:
+def jobs(costs: Costs) -> Iterator[Job]:
     """Every finished job of the stages that compute, in the order data flows."""
-    costs = Costs(study)
-    for model in study.models:
-        flops = 3 * costs.model_flops(model) * costs.base_tokens(model)
-        yield from _job(study, costs, "base", model, "", flops, [study.base_manifest(model)])
-    for model in study.models:
-        for method in study.settings.methods:
-            path = study.pruned_manifest(model, method)
-            flops = costs.prune_flops(model, method)
-            yield from _job(study, costs, "prune", model, method, flops, [path])
-    for (model, name), run in study.runs.items():
-        paths = [study.point_manifest(run, budget) for budget in study.budgets]
-        flops = costs.run_flops(run) * costs.run_tokens(run)
-        yield from _job(study, costs, "posttrain", model, name, flops, paths)
-    for model in study.models:
-        for group in (BASE, *study.settings.methods):
-            path = study.evaluated_manifest(model, group)
-            flops = costs.evaluate_flops(model, None if group == BASE else group)
-            yield from _job(study, costs, "evaluate", model, group, flops, [path])
+    for stage, job in costs.stages.jobs():
+        if (work := stage.work(costs, *job)) is not None:
+            yield from _job(stage, job, costs.job_seconds(work.flops) / 3600)
 
 
-def _job(
-    study: Study,
-    costs: Costs,
-    stage: str,
-    model: str,
-    name: str,
-    flops: float,
-    manifests: list[Path],
-) -> Iterator[Job]:
+def _job(stage: Stage, job: Names, estimated: float) -> Iterator[Job]:
     """One job, if its manifests and its benchmark are there."""
-    path = study.root / "benchmarks" / stage / model / f"{name}.tsv"
-    bench = path if name else path.parent.with_name(f"{model}.tsv")
+    bench, manifests = stage.benchmark(*job), stage.outputs(*job)
     if not bench.exists() or not all(manifest.exists() for manifest in manifests):
         return
     found = [read_manifest(manifest)["provenance"] for manifest in manifests]
@@ -72,10 +46,10 @@ def _job(
     gpus = found[-1]["hardware"]["gpus"]
     slurm = found[-1].get("slurm") or {}
     yield Job(
-        stage=stage,
-        model=model,
-        name=name,
-        estimated_hours=costs.job_seconds(flops) / 3600,
+        stage=stage.name,
+        model=job[0],
+        name="/".join(job[1:]),
+        estimated_hours=estimated,
         hours=seconds / 3600 * (found[-1].get("processes", 1) if gpus else 1),
         memory_bytes=max(one["peak_memory_bytes"] for one in found),
         slurm=slurm.get("job"),

@@ -2,22 +2,25 @@
 
     all         training states of finished runs go, but for the last snapshots of each trunk
     annealed    as all, and the pruned checkpoints whose runs are finished
-    none        as annealed, and the post-trained checkpoints whose losses are in the tables' inputs
+    none        as annealed, and the post-trained checkpoints whose losses are known
 
-Base checkpoints and corpora always stay: every added rate starts from them. Nothing goes that a
-stage of the study as it stands still has to read. Imports no torch.
+Which stage's weights go from which policy on is said by the stage (``Stage.weights``). Base
+checkpoints and corpora always stay: every added rate starts from them. Nothing goes that a stage of
+the study as it stands still has to read. Imports no torch.
 """
 
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from p2law.results import cleaned
 from p2law.results.manifest import read_manifest
-from p2law.results.stale import stale
-from p2law.study.grid import Run, Study, Variant
-from p2law.study.specs import Specs
+from p2law.results.stale import Standing
+from p2law.study.stage import Names, Ref, Stage
+from p2law.study.stages import Stages
 from p2law.training import lease
 
 POLICIES = ("all", "annealed", "none")
@@ -45,41 +48,48 @@ class Item:
 class Keep:
     """What of a study may be deleted under a policy, keeping ``snapshots`` forks of each trunk."""
 
-    def __init__(self, study: Study, policy: str, snapshots: int) -> None:
-        self.study, self.policy, self.snapshots = study, policy, snapshots
-        self.specs = Specs(study)
-        self.stale = stale(self.specs.expected())
+    def __init__(self, stages: Stages, policy: str, snapshots: int) -> None:
+        self.stages, self.policy, self.snapshots = stages, policy, snapshots
+        self.standing = Standing(stages)
+        self._stands = cache(self._stands)
+        self.readers: dict[Ref, list[tuple[Stage, Names]]] = defaultdict(list)
+        for stage, job in stages.jobs():
+            for refs in stage.reads(*job).values():
+                for ref in refs:
+                    self.readers[ref].append((stage, job))
 
     def items(self) -> Iterator[Item]:
-        """Everything that can go, runs first."""
-        for run in self.study.runs.values():
-            if self._finished(run):
-                yield from self._states(run)
-                if self.policy == "none":
-                    for budget in self.study.budgets:
-                        if self._evaluated(run, f"{_label(run)}/D{budget}"):
-                            yield from self._weights(
-                                self.study.point_manifest(run, budget), run.variant.model
-                            )
-        if self.policy != "all":
-            for variant in self.study.variants.values():
-                if self._spent(variant):
-                    yield from self._weights(self.study.variant_manifest(variant), variant.model)
+        """Everything that can go, states first."""
+        for stage, job in self.stages.jobs():
+            if stage.trains and stage.weights and self._stands(stage.name, job):
+                yield from self._states(stage, job)
+        for name, stage in self.stages.items():
+            if stage.weights and POLICIES.index(stage.weights) <= POLICIES.index(self.policy):
+                for names in stage.results():
+                    if self._spent(Ref(name, names)):
+                        yield from self._weights(Ref(name, names))
 
-    def _current(self, path: Path) -> bool:
-        return path.exists() and str(path) not in self.stale
+    def _stands(self, name: str, job: Names) -> bool:
+        """Whether all of a job's results are there as the study wants them, and nobody trains."""
+        stage = self.stages[name]
+        held = [found for path in _state(stage, job).glob("*/lease.json")
+                if (found := lease.read(path))]  # fmt: skip
+        return not self.standing.must_run(stage, job) and not any(map(lease.alive, held))
 
-    def _finished(self, run: Run) -> bool:
-        """Whether every point of a run is there and nobody trains it."""
-        points = [self.study.point_manifest(run, budget) for budget in self.study.budgets]
-        root = points[0].parents[1] / "state"
-        held = [found for path in root.glob("*/lease.json") if (found := lease.read(path))]
-        return all(map(self._current, points)) and not any(map(lease.alive, held))
+    def _spent(self, ref: Ref) -> bool:
+        """Whether a result stands, has a reader, and no reader has still to run."""
+        stage = self.stages[ref.stage]
+        readers = self.readers[ref]
+        return (
+            bool(readers)
+            and self._stands(ref.stage, stage.job(ref.names))
+            and all(self._stands(reader.name, job) for reader, job in readers)
+        )
 
-    def _states(self, run: Run) -> Iterator[Item]:
+    def _states(self, stage: Stage, job: Names) -> Iterator[Item]:
         """Training states: of other settings all, of this run all but its trunk's last forks."""
-        root = self.study.point_manifest(run, self.study.budgets[0]).parents[1] / "state"
-        own = root / self.specs.posttrain(run)["key"][:16]
+        root = _state(stage, job)
+        own = root / stage.spec(*job)["key"][:16]
         for folder in sorted(path for path in root.glob("*") if path.is_dir()):
             if folder.name == "points":
                 continue  # records, a few kilobytes, by which finished points are known again
@@ -93,42 +103,21 @@ class Keep:
                 if leg.name != "forks":
                     yield _folder(leg, "rolling state")
 
-    def _evaluated(self, run_or_variant: Run | Variant, name: str) -> bool:
-        """Whether all that a study asks of a checkpoint is known: its loss, and scores on tasks."""
-        variant = getattr(run_or_variant, "variant", run_or_variant)
-        paths = [self.study.evaluated_manifest(variant.model, variant.method)]
-        if self.study.settings.downstream is not None:
-            paths.append(self.study.downstream_manifest(variant.model, variant.method))
-        return all(
-            self._current(path) and name in read_manifest(path)["spec"]["checkpoints"]
-            for path in paths
-        )
-
-    def _spent(self, variant: Variant) -> bool:
-        """Whether a pruned checkpoint has been evaluated and trained to all its points."""
-        path = self.study.pruned_manifest(variant.model, variant.method)
-        runs = [
-            run
-            for run in self.study.group_runs(variant.model, variant.method)
-            if run.variant is variant
-        ]
-        return (
-            self._current(path)
-            and all(map(self._finished, runs))
-            and self._evaluated(variant, f"{variant.asked}/pruned")
-        )
-
-    def _weights(self, path: Path, model: str) -> Iterator[Item]:
+    def _weights(self, ref: Ref) -> Iterator[Item]:
         """The weight files beside a manifest that are still there."""
+        path = self.stages.path(ref)
         there = [n for n in read_manifest(path)["files"] if n.endswith(WEIGHTS)]
         there = [name for name in there if (path.parent / name).exists()]
         if there:
             size = sum((path.parent / name).stat().st_size for name in there)
-            yield Item(path, tuple(there), size, "weights", self.specs.evaluation(model))
+            model = self.stages.study.models[ref.names[0]]
+            evaluation = self.stages["evaluate"].on(model)
+            yield Item(path, tuple(there), size, "weights", evaluation)
 
 
-def _label(run: Run) -> str:
-    return run.name.removeprefix(f"{run.variant.method}-")
+def _state(stage: Stage, job: Names) -> Path:
+    """Where a job's training states lie."""
+    return stage.study.root.joinpath(stage.folder, *job, "state")
 
 
 def _folder(path: Path, what: str) -> Item:

@@ -22,6 +22,7 @@ import psutil
 
 from p2law.canonical import sha256_file, write_json
 from p2law.errors import UserError
+from p2law.results import fingerprint
 
 NAME = "manifest.json"
 CLEANED = "cleaned.json"
@@ -34,13 +35,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest. Raises :class:`UserError` naming the path if it is missing or cut."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such manifest; the stage that writes it has not run") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: not readable as JSON ({error}); delete it and run again"
         ) from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds no manifest ({str(found)[:20]}); delete it and run again")
+    return found
+
+
+def is_finished(path: Path, key: str) -> bool:
+    """Whether a manifest is there and carries the key."""
+    return Path(path).exists() and read_manifest(path)["key"] == key
 
 
 def missing_files(path: Path, manifest: Mapping[str, Any]) -> list[Path]:
@@ -120,6 +129,7 @@ def write_manifest(
         },
         "files": named,
         "results": dict(results),
+        "code": fingerprint.loaded(),
         "provenance": provenance(started),
     }
     path = folder / NAME

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2law.study.grid import Study
+from p2law.study.stages import Stages
 from p2law.training import lease
 
 
@@ -32,25 +32,20 @@ class Row:
     log: Path | None = None
 
 
-def rows(study: Study) -> Iterator[Row]:
+def rows(stages: Stages) -> Iterator[Row]:
     """Every training of a study, bases first, in the study's order."""
-    logs = study.root / "logs"
-    for model in study.models.values():
-        if model.settings.source == "pretrain":
-            path = study.base_manifest(model.name)
-            log = logs / "base" / f"{model.name}.log"
-            yield _row(f"base/{model.name}", path.parent, [path], log)
-    for (model, name), run in study.runs.items():
-        paths = [study.point_manifest(run, budget) for budget in study.budgets]
-        log = logs / "posttrain" / model / f"{name}.log"
-        yield _row(f"{model}/{name}", paths[0].parents[1], paths, log)
+    for stage, job in stages.jobs():
+        if stage.trained(*job):
+            folder = stage.study.root.joinpath(stage.folder, *job)
+            name = "/".join(job if stage.weights else (stage.name, *job))
+            yield _row(name, folder, stage.outputs(*job), stage.log(*job))
 
 
 def _row(name: str, folder: Path, manifests: list[Path], log: Path) -> Row:
     """The state of one training, whose states lie in ``folder/state``."""
     points = (sum(path.exists() for path in manifests), len(manifests))
     leases = [held for path in folder.glob("state/*/lease.json") if (held := lease.read(path))]
-    newest = max(leases, key=lambda held: held["beat"], default=None)
+    newest = max(leases, key=lambda held: held["written"], default=None)
     if newest and lease.alive(newest):
         return Row(name, "running", points, newest["progress"])
     if points[0] == points[1]:

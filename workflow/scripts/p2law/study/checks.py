@@ -10,8 +10,9 @@ from pathlib import Path
 from p2law.checkpoints import gguf
 from p2law.checkpoints.imported import refuse_pruned
 from p2law.errors import UserError, within
-from p2law.results.manifest import read_manifest
+from p2law.results.manifest import is_finished, read_manifest
 from p2law.study.grid import Study
+from p2law.study.stages import Stages
 
 LAW_SIZES = 3
 LAW_BUDGETS = 3
@@ -19,11 +20,13 @@ LAW_BUDGETS = 3
 with two sizes its Jacobian has rank 6 of 7, with two budgets E and beta trade off exactly."""
 
 
-def check_study(study: Study, origin: str) -> None:
+def check_study(stages: Stages, origin: str) -> None:
     """Run every check; ``origin`` names the study's file(s)."""
-    for check in (_text, _text_size, _bases, _tokens, _rows, _warmup, _layers, _law):
+    for check in (_text, _text_size, _bases, _rates, _rows, _warmup, _layers, _law):
         with within(origin):
-            check(study)
+            check(stages.study)
+    with within(origin):
+        _tokens(stages)
 
 
 def _text(study: Study) -> None:
@@ -84,11 +87,16 @@ def _text_size(study: Study) -> None:
             )
 
 
-def _tokens(study: Study) -> None:
-    """A corpus that is packed already is large enough: no training row is seen twice."""
+def _tokens(stages: Stages) -> None:
+    """A corpus that is packed already is large enough: no training row is seen twice.
+
+    One of other settings is about to be made anew, and says nothing of what it will hold.
+    """
+    study = stages.study
     for family in study.settings.families:
-        path = study.corpus_manifest(family)
-        if not path.exists():
+        stage = stages["corpus"]
+        path = stage.path(family)
+        if not is_finished(path, stage.spec(family)["key"]):
             continue
         splits = read_manifest(path)["results"]["splits"]
         for split, (what, needs) in _needs(study, family).items():
@@ -100,13 +108,32 @@ def _tokens(study: Study) -> None:
                 )
 
 
+def _rates(study: Study) -> None:
+    """Learning rates by model name each model, and no other."""
+    sections = {"pretrain": study.settings.pretrain} if study.settings.pretrain else {}
+    sections |= {f"posttrain.recipes.{name}": recipe for name, recipe in study.recipes.items()}
+    for where, section in sections.items():
+        rates = section.learning_rate
+        if not isinstance(rates, dict):
+            continue
+        asked = [m.name for m in study.models.values()
+                 if where != "pretrain" or m.settings.source == "pretrain"]  # fmt: skip
+        wrong = sorted(set(rates) - set(study.models)) + sorted(set(asked) - set(rates))
+        if wrong:
+            raise UserError(
+                f"{where}.learning_rate names {', '.join(rates)}: must be one for each of"
+                f" {', '.join(asked)}"
+            )
+
+
 def _rows(study: Study) -> None:
     """Batches and the evaluation set are whole rows."""
     rows = study.settings.corpus.sequence_length
     sizes = {"evaluate.tokens": study.settings.evaluate.tokens}
-    for name in ("pretrain", "posttrain"):
-        if section := getattr(study.settings, name):
-            sizes[f"{name}.batch_tokens"] = section.batch_tokens
+    if study.settings.pretrain:
+        sizes["pretrain.batch_tokens"] = study.settings.pretrain.batch_tokens
+    for name, recipe in study.recipes.items():
+        sizes[f"posttrain.recipes.{name}.batch_tokens"] = recipe.batch_tokens
     for key, tokens in sizes.items():
         if tokens % rows:
             raise UserError(
@@ -136,14 +163,12 @@ def _warmup(study: Study) -> None:
 
 def _layers(study: Study) -> None:
     """A layers-only recipe finds its layers in every variant."""
-    section = study.settings.posttrain
-    layers = section.layers if section else "all"
-    for variant in study.variants.values():
-        has = variant.shape["config"]["num_hidden_layers"]
-        if layers != "all" and layers.last > has:
+    for run in study.runs.values():
+        layers, has = study.recipes[run.recipe].layers, run.variant.shape["config"]
+        if layers != "all" and layers.last > has["num_hidden_layers"]:
             raise UserError(
-                f"posttrain.layers.last = {layers.last}: {variant.model} {variant.name} has"
-                f" {has} layers"
+                f"posttrain.recipes.{run.recipe}.layers.last = {layers.last}: {run.variant.model}"
+                f" {run.variant.name} has {has['num_hidden_layers']} layers"
             )
 
 

@@ -1,4 +1,4 @@
-"""A study expanded: its models, variants, runs and budgets, and where their results lie."""
+"""A study expanded: its models, variants, runs and budgets."""
 
 import json
 from collections import defaultdict
@@ -14,9 +14,12 @@ from p2law.architectures.architecture import architecture_of
 from p2law.architectures.model_config import check_config
 from p2law.checkpoints import gguf
 from p2law.errors import UserError, within
-from p2law.pruning import shapes
-from p2law.results.manifest import NAME
+from p2law.pruning.methods.method import named
 from p2law.study import inputs, schema
+from p2law.study.recipes import Recipe
+
+CONTROL = "control"
+"""What stands for a method where the unpruned model itself is post-trained: rate 0."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Variant:
     asked: str
     """The rate as the study asks for it; the achieved one is measured."""
     shape: Mapping[str, Any] = field(hash=False)
-    """What the rate comes to: expected rate, N, new config (see ``shapes.solve``)."""
+    """What the rate comes to: expected rate, N, new config (see ``Method.solve``)."""
 
     @property
     def name(self) -> str:
@@ -53,13 +56,18 @@ class Variant:
 
 @dataclass(frozen=True)
 class Run:
-    """One post-training of a variant."""
+    """One post-training of a variant by a recipe and a seed."""
 
     variant: Variant
+    recipe: str
     seed: int
-    schedule: str
-    name: str
-    """Folder name below the model: the variant's, with schedule and seed where not the first."""
+    label: str
+    """Its name less the method: the rate, with recipe and seed where not the study's first."""
+
+    @property
+    def name(self) -> str:
+        """Folder name below the model."""
+        return f"{self.variant.method}-{self.label}"
 
 
 class Study:
@@ -83,13 +91,23 @@ class Study:
         except UserError as error:
             raise UserError(f"{origin}: {error}") from None
         self.variants = {(v.model, v.method, v.asked): v for v in variants}
-        self.runs = {(run.variant.model, run.name): run for run in self._runs()}
+        controls = [
+            self._control(model) for model in self.models.values() if self.controlled(model)
+        ]
+        self.runs: dict[tuple[str, str], Run] = {}
         # Asked for once a group: a study of thousands of runs must not be searched each time.
         self._group_variants: dict[tuple[str, str], list[Variant]] = defaultdict(list)
         self._group_runs: dict[tuple[str, str], list[Run]] = defaultdict(list)
-        for variant in self.variants.values():
+        for variant in variants:
             self._group_variants[variant.model, variant.method].append(variant)
-        for run in self.runs.values():
+        for run in self._runs([*controls, *variants]):
+            where = run.variant.model, run.name
+            if where in self.runs:
+                raise UserError(
+                    f"{origin}: two runs of {where[0]} are called {where[1]}; rename a"
+                    " method or recipe"
+                )
+            self.runs[where] = run
             self._group_runs[run.variant.model, run.variant.method].append(run)
 
     @property
@@ -99,10 +117,25 @@ class Study:
         return section.budgets if section else []
 
     @property
-    def schedules(self) -> list[str]:
-        """Schedules that every variant is trained under, the laws' first."""
+    def recipes(self) -> Mapping[str, Recipe]:
+        """The recipes by name, the law's first; none where nothing is post-trained."""
         section = self.settings.posttrain
-        return section.schedules if section else []
+        return section.recipes if section else {}
+
+    def controlled(self, model: Model) -> bool:
+        """Whether the unpruned model is post-trained too.
+
+        As the study says; where it is silent, for bases that have not seen the study's own text.
+        """
+        section = self.settings.posttrain
+        if section is None:
+            return False
+        return model.settings.source != "pretrain" if section.control is None else section.control
+
+    def peak(self, run: Run) -> float:
+        """A run's peak learning rate: of the recipe, by its unpruned model."""
+        model = self.models[run.variant.model]
+        return self.recipes[run.recipe].peak(model.name, model.parameters["total"])
 
     def _models(self) -> Iterator[Model]:
         seen: dict[str, str] = {}
@@ -126,14 +159,10 @@ class Study:
                     f"families.{family}.tokenizer.kind = {section.tokenizer.kind!r}: models of"
                     " source pretrain need kind: train (their vocabulary must be known)"
                 )
-            config = {
-                "vocab_size": section.tokenizer.vocabulary,
-                "max_position_embeddings": self.settings.corpus.sequence_length,
-                **section.config,
-                **settings.config,
-            }
+            given = {**section.config, **settings.config}
+            vocabulary, rows = section.tokenizer.vocabulary, self.settings.corpus.sequence_length
             with within(f"families.{family}.models.{name}.config"):
-                architecture_of(config)
+                config = {**architecture_of(given).fresh(vocabulary, rows), **given}
                 check_config(config)
                 return configs.loadable(config)
         if settings.source == "gguf":
@@ -153,24 +182,38 @@ class Study:
         for method, settings in self.settings.methods.items():
             for rate in settings.rates:
                 with within(f"methods.{method} on model {model.name}"):
-                    shape = shapes.solve(model.config, settings.prune, rate)
-                yield Variant(model.name, method, f"{rate:g}", shape)
+                    shape = settings.solve(model.config, rate)
+                yield Variant(model.name, method, named(rate), shape)
 
-    def _runs(self) -> Iterator[Run]:
+    @staticmethod
+    def _control(model: Model) -> Variant:
+        counts = model.parameters
+        parts = {"N": counts["total"], "N_nonembedding": counts["nonembedding"]}
+        before = {"N0": counts["total"], "N0_nonembedding": counts["nonembedding"]}
+        shape = {"rate": 0.0, **parts, **before, "removed": {}, "config": dict(model.config)}
+        return Variant(model.name, CONTROL, "0", shape)
+
+    def _runs(self, variants: list[Variant]) -> Iterator[Run]:
         section = self.settings.posttrain
-        grid = product(self.variants.values(), self.schedules, section.seeds if section else [])
-        for variant, schedule, seed in grid:
-            name = variant.name
-            name += "" if schedule == self.schedules[0] else f"-{schedule}"
-            name += "" if seed == section.seeds[0] else f"-seed{seed}"
-            yield Run(variant, seed, schedule, name)
+        if section is None:
+            return
+        for variant, recipe, seed in product(variants, self.recipes, section.seeds):
+            label = variant.asked
+            label += "" if recipe == next(iter(self.recipes)) else f"-{recipe}"
+            label += "" if seed == section.seeds[0] else f"-seed{seed}"
+            yield Run(variant, recipe, seed, label)
 
     def group_variants(self, model: str, method: str) -> list[Variant]:
         """The variants of one model and method, by rising rate; [] for another name."""
         return self._group_variants.get((model, method), [])
 
+    def groups(self, model: str) -> list[str]:
+        """What a model's runs and variants are grouped by: its control, if any, and the methods."""
+        control = [CONTROL] if self.controlled(self.models[model]) else []
+        return [*control, *self.settings.methods]
+
     def group_runs(self, model: str, method: str) -> list[Run]:
-        """The runs of one model and method."""
+        """The runs of one model and method, or of its control."""
         return self._group_runs.get((model, method), [])
 
     def needs_tokens(self, family: str) -> int:
@@ -178,31 +221,3 @@ class Study:
         section = self.settings.families[family]
         trained = [m.tokens for m in section.models.values() if m.source == "pretrain"]
         return max([*trained, *self.budgets, 0])
-
-    # Paths: identity is the path.
-
-    def corpus_manifest(self, family: str) -> Path:
-        return self.root / "corpus" / family / NAME
-
-    def base_manifest(self, model: str) -> Path:
-        return self.root / "base" / model / NAME
-
-    def pruned_manifest(self, model: str, method: str) -> Path:
-        return self.root / "pruned" / model / method / NAME
-
-    def variant_manifest(self, variant: Variant) -> Path:
-        return self.root / "pruned" / variant.model / variant.method / variant.asked / NAME
-
-    def point_manifest(self, run: Run, budget: int) -> Path:
-        # One join, not six: a large study asks for tens of thousands of these.
-        return self.root / f"posttrained/{run.variant.model}/{run.name}/D{budget}/{NAME}"
-
-    def evaluated_manifest(self, model: str, group: str) -> Path:
-        return self.root / "evaluated" / model / group / NAME
-
-    def downstream_manifest(self, model: str, group: str) -> Path:
-        return self.root / "downstream" / model / group / NAME
-
-    def stage_manifest(self, stage: str) -> Path:
-        """The manifest of a stage that a study has one of: tables, law, figures."""
-        return self.root / stage / NAME

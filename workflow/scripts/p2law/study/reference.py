@@ -1,157 +1,172 @@
-"""docs/config.md, made from the schema, so that the reference cannot say what the code does not.
+"""What a study file may hold, for editors and for people: studies/schema.json and docs/config.md.
 
-Run by hand after a change of the schema: ``python workflow/scripts/config_reference.py``.
+Both are made from the sections' own declarations, the page from the schema, so that neither can say
+what the code does not. By hand after a change: ``python workflow/scripts/config_reference.py``.
 """
 
-import inspect
-import re
+import json
 import textwrap
-import types
-import typing
 from collections.abc import Iterator
+from typing import Any
 
-from p2law.pruning import names
+from p2law.pruning.methods import KINDS
 from p2law.study.schema import Settings
-from p2law.study.section import Section
 
-BAR = "\\|"
-"""A vertical bar inside a table's cell."""
+Node = dict[str, Any]
+
+KEYWORDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+"""JSON schema's words for limits that pydantic does not translate behind its own validators."""
 
 HEAD = """# The study file
 
-Made by `workflow/scripts/config_reference.py` from `p2law/study/schema.py`; a test holds the two
-together. A study is a YAML file with the sections below; `config.yaml` is the default study and
-`studies/` holds others, each a whole file (`--configfile` replaces, it does not merge).
+Made by `workflow/scripts/config_reference.py` from the code; a test holds the two together. A study
+is a YAML file with the sections below; `config.yaml` is the default study and `studies/` holds
+others, each a whole file (`--configfile` replaces, it does not merge). Editors that know YAML
+schemas complete and underline a study whose first line names `studies/schema.json`, as theirs do.
 """
-
-
-def markdown() -> str:
-    """The whole reference."""
-    parts = [HEAD]
-    for path, section in _sections(Settings, ""):
-        parts.append(f"\n## {path or 'top level'}\n")
-        parts.append(inspect.cleandoc(section.__doc__ or "") + "\n")
-        parts.append("| key | type | default | meaning |\n|---|---|---|---|")
-        for name, field in section.model_fields.items():
-            default = "required" if field.is_required() else f"`{_default(field)}`"
-            meaning = (field.description or "").replace("|", BAR)
-            parts.append(f"| `{name}` | {_type(field.annotation)} | {default} | {meaning} |")
-        parts.append("")
-    parts.append(_methods())
-    return "\n".join(parts).rstrip() + "\n"
-
 
 METHODS = """
 ## methods.NAME
 
-How to prune: `prune`, its settings, and `rates`, rising shares of all N0 parameters (embeddings
-included, tied ones once) in (0, 1). The achieved rate is counted on the result and is what tables
-and laws use; a shape that cannot come within `tolerance` of a rate, or that Hugging Face could not
-load, is refused before any job. Within a kind every setting composes with every other, but for the
-exceptions named below it.
+Within a kind every setting composes with every other, but for the exceptions that it names. A
+shape that cannot come within `tolerance` of a rate, or that Hugging Face could not load, is refused
+before any job.
+
 """
 
-KINDS = {
-    "depth": (
-        "Whole blocks go. Guarded blocks at either end stay. Every architecture.",
-        "depth: {prune: depth, criterion: taylor, guard_first: 4, guard_last: 2, rates: [0.2]}",
-    ),
-    "width": (
-        "Rows and columns go, the same number in every block: one dimension, or several together to"
-        " one rate. Each loses the same share of its width, times its number in `split`; widths of"
-        " ffn and hidden are multiples of `multiple`. `groups` and `queries` exclude one another,"
-        " and `flap` has no score for `hidden`. Not for mamba.",
-        "narrow: {prune: width, dimensions: [ffn, groups, hidden], criterion: activation,"
-        " split: {ffn: 2}, rates: [0.2]}",
-    ),
-    "weights": (
-        "Single weights of the blocks' linear layers become zeros, and stay zeros in post-training."
-        " Which go (`mask`) and what the others become (`weights`) are independent: APT is `obs` or"
-        " `group` with `mrp`, and the lowest error on a layer is that of `sparsegpt` with `mrp`. An"
-        ' "n:m" pattern keeps n of every m along the input and fixes the rate: leave out `rates`.'
-        " `group` needs n:m; `owl` and `alpha` need unstructured.",
-        'sparse24: {prune: weights, pattern: "2:4", mask: sparsegpt, weights: mrp-cg}\n'
-        "  sparse: {prune: weights, pattern: unstructured, mask: wanda, layer_rates: owl,"
-        " refine: dsnot, rates: [0.3]}",
-    ),
-}
-"""Of each kind: what it does and what does not combine, and an entry of a study file."""
 
-MEANINGS = {
-    ("depth", "criterion"): names.DEPTH_CRITERIA,
-    ("width", "dimensions"): names.DIMENSIONS,
-    ("width", "criterion"): names.WIDTH_CRITERIA,
-    ("weights", "mask"): names.MASKS,
-    ("weights", "weights"): names.WEIGHTS,
-    ("weights", "scope"): names.SCOPES,
-    ("weights", "layer_rates"): names.LAYER_RATES,
-    ("weights", "refine"): names.REFINEMENTS,
-}
+def schema() -> Node:
+    """The JSON schema (draft 7) of a study file."""
+    made = _tidy(Settings.model_json_schema())
+    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "A p2law study", **made}
 
 
-def _methods() -> str:
-    lines = [METHODS.rstrip()]
-    for kind, settings in names.SETTINGS.items():
-        what, example = KINDS[kind]
-        lines += [f"\n### prune: {kind}\n", textwrap.fill(what, 99)]
-        lines += ["\n```yaml\nmethods:\n  " + example + "\n```\n"]
-        lines += ["| key | default | allowed |", "|---|---|---|"]
-        for name, setting in settings.items():
-            lines.append(f"| `{name}` | `{setting.default!r}` | {setting.allowed} |")
-        for name in settings:
-            if meanings := MEANINGS.get((kind, name)):
-                lines += [f"\n| {name} | what it is |", "|---|---|"]
-                lines += [
-                    f"| `{value}` | {text.replace('|', BAR)} |" for value, text in meanings.items()
-                ]
-    return "\n".join(lines)
+def _tidy(node: Any) -> Any:
+    """Without pydantic's own titles, limits in JSON schema's words, names held to their pattern."""
+    if isinstance(node, list):
+        return [_tidy(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    node = {k: _tidy(v) for k, v in node.items() if k != "title" or isinstance(v, dict)}
+    if "patternProperties" in node:
+        node["additionalProperties"] = False
+    for key in KEYWORDS.keys() & node.keys():
+        if not isinstance(node[key], dict):
+            node[KEYWORDS[key]] = node.pop(key)
+    return node
 
 
-def _default(field: typing.Any) -> str:
-    value = field.get_default()
-    return "its own defaults" if isinstance(value, Section) else repr(value)
+def markdown() -> str:
+    """The whole reference."""
+    root = schema()
+    parts = [HEAD]
+    for path, node, kind in _sections(root, root, ""):
+        if path.startswith("methods") and kind == next(iter(KINDS)):
+            parts.append(METHODS)
+        parts.append(f"\n## {path or 'top level'}\n")
+        parts += [textwrap.fill(" ".join(node["description"].split()), 99) + "\n"]
+        if kind in KINDS and path.startswith("methods"):
+            parts += [f"```yaml\nmethods:\n  {KINDS[kind].EXAMPLE}\n```\n"]
+        parts.append("| key | what it may be | default | meaning |\n|---|---|---|---|")
+        for key, field in node["properties"].items():
+            cells = (f"`{key}`", _type(field), _default(key, node), field.get("description", ""))
+            parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        for key, field in node["properties"].items():
+            parts += _meanings(key, field.get("items", field))
+        parts.append("")
+    return "\n".join(parts).rstrip() + "\n"
 
 
-def _sections(section: type[Section], path: str) -> Iterator[tuple[str, type[Section]]]:
-    """Every section with its path; NAME stands for a key the user chooses."""
-    yield path, section
-    for name, field in section.model_fields.items():
-        below = f"{path}.{name}".lstrip(".")
-        for nested, keyed in _nested(field.annotation):
-            label = below + (".NAME" if keyed else "")
-            tag = nested.model_fields.get("kind") or nested.model_fields.get("source")
-            if tag is not None and typing.get_origin(tag.annotation) is typing.Literal:
-                (value,) = typing.get_args(tag.annotation)
-                key = "kind" if "kind" in nested.model_fields else "source"
-                label += f" ({key}: {value})"
-            yield from _sections(nested, label)
+def _meanings(key: str, field: Node) -> list[str]:
+    if "enumDescriptions" not in field:
+        return []
+    named = zip(field["enum"], field["enumDescriptions"], strict=True)
+    rows = [f"| `{name}` | {text.replace('|', chr(92) + '|')} |" for name, text in named]
+    return [f"\n| {key} | what it is |", "|---|---|", *rows]
 
 
-def _nested(annotation: typing.Any, keyed: bool = False) -> Iterator[tuple[type[Section], bool]]:
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        yield annotation, keyed
-    keyed = keyed or typing.get_origin(annotation) is dict
-    for part in typing.get_args(annotation):
-        yield from _nested(part, keyed)
+def _default(key: str, node: Node) -> str:
+    field = node["properties"][key]
+    if key in node.get("required", ()):
+        return "required"
+    if "default" not in field:
+        return "see above"
+    if "$ref" in field and field["default"] is not None:
+        return "its own defaults"
+    return "none" if field["default"] is None else f"`{json.dumps(field['default'])}`"
 
 
-def _type(annotation: typing.Any) -> str:
-    """A type as people say it."""
-    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Literal:
-        return " or ".join(f"`{part}`" for part in parts)
-    if origin is typing.Annotated:
-        return _type(parts[0])
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type(part) for part in parts)
-    if origin is list:
-        return f"list of {_type(parts[0])}"
-    if origin is dict:
-        return f"mapping of {_type(parts[1])}"
-    if annotation is type(None):
-        return "null"
-    names = {int: "whole number", float: "number", str: "text", bool: "true or false"}
-    if annotation in names:
-        return names[annotation]
-    words = re.sub(r"(?<!^)(?=[A-Z])", " ", getattr(annotation, "__name__", "value"))
-    return words.lower().replace("any", "value")
+def _sections(root: Node, node: Node, path: str, kind: str = "") -> Iterator[tuple[str, Node, str]]:
+    """Every section with its path and kind; NAME stands for a key that the user chooses."""
+    yield path, node, kind
+    for key, field in node["properties"].items():
+        for label, below, tag in _below(root, field):
+            yield from _sections(root, below, f"{path}.{key}{label}".lstrip("."), tag)
+
+
+def _below(root: Node, field: Node) -> Iterator[tuple[str, Node, str]]:
+    """The sections that a key may hold, with what their heading adds to it, and their kind."""
+    if "$ref" in field:
+        yield "", _at(root, field), ""
+    for choice in field.get("oneOf", ()):
+        tag = field["discriminator"]["propertyName"]
+        below = _at(root, choice)
+        value = below["properties"][tag]["const"]
+        yield f" ({tag}: {value})", below, value
+    for choice in field.get("anyOf", ()):
+        yield from _below(root, choice)
+    if "items" in field:
+        yield from _below(root, field["items"])
+    if (named := _named(field)) is not None:
+        for label, below, kind in _below(root, named):
+            yield f".NAME{label}", below, kind
+
+
+def _at(root: Node, ref: Node) -> Node:
+    return root["$defs"][ref["$ref"].rpartition("/")[2]]
+
+
+def _named(field: Node) -> Node | None:
+    """What each name of a mapping holds; None of anything else, or of a mapping to anything."""
+    patterns = list(field.get("patternProperties", {}).values())
+    found = patterns[0] if patterns else field.get("additionalProperties")
+    return found if isinstance(found, dict) else None
+
+
+WORDS = {"string": "text", "boolean": "true or false", "null": "none", "object": "keys and values"}
+
+
+def _type(field: Node) -> str:
+    """What a key may hold, as people say it."""
+    if "$ref" in field:
+        return "section"
+    if "oneOf" in field:
+        return f"section by its `{field['discriminator']['propertyName']}`"
+    if "const" in field:
+        return f"`{field['const']}`"
+    if "enum" in field:
+        return " or ".join(f"`{value}`" for value in field["enum"])
+    if "anyOf" in field:
+        return " or ".join(_type(choice) for choice in field["anyOf"])
+    if field.get("type") == "array":
+        return f"list, each {_type(field['items'])}"
+    if (named := _named(field)) is not None:
+        names = field.get("propertyNames", {}).get("enum")
+        whose = f"of {', '.join(f'`{name}`' for name in names)}" if names else "name"
+        return f"for each {whose}: {_type(named)}"
+    if field.get("type") == "number" or "integer" in field.get("type", ()):
+        return f"{'' if field['type'] == 'number' else 'whole '}number{_limits(field)}"
+    return WORDS[field["type"]]
+
+
+def _limits(field: Node) -> str:
+    """' from 0 to 1', ' above 0', ' between 0 and 1': the limits of a number."""
+    low, high = field.get("minimum"), field.get("maximum")
+    above, below = field.get("exclusiveMinimum"), field.get("exclusiveMaximum")
+    if above is not None and below is not None:
+        return f" between {above:g} and {below:g}"
+    words = [(" from", low), (" to", high), (" above", above), (" up to", high), (" below", below)]
+    words = [(word, limit) for word, limit in words if limit is not None]
+    if high is not None:
+        words = [(w, n) for w, n in words if w != (" up to" if low is not None else " to")]
+    return "".join(f"{word} {limit:g}" for word, limit in words)

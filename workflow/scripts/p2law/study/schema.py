@@ -4,22 +4,22 @@
 :class:`~p2law.errors.UserError` that lists every fault by key, value and what is allowed.
 """
 
-import difflib
 import math
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from p2law.errors import UserError
+from p2law.settings.section import Count, Name, Real, Section, Share, faults, number
 from p2law.study.inputs import Corpus, Family
 from p2law.study.methods import Method
-from p2law.study.section import Count, Name, Real, Section, Share, number
+from p2law.study.recipes import Posttrain, Train
 
 RESERVED = {
     "base": "evaluated/<model>/base holds the unpruned model's loss",
     "all": "laws of all methods in one are called so",
+    "control": "the unpruned model's own post-training is called so",
 }
 """What no method may be called, and why."""
 
@@ -35,122 +35,6 @@ def _delta(value: Any) -> Any:
     if value == "noise" or (isinstance(value, int | float) and 0 < value < math.inf):
         return value
     raise ValueError('must be a number above 0, or "noise"')
-
-
-def _above_zero(value: Any) -> Any:
-    """Unions of a number and something else: their own message would show every branch."""
-    value = number(value)
-    if isinstance(value, dict) or (isinstance(value, int | float) and 0 < value < math.inf):
-        return value
-    raise ValueError("must be a number above 0")
-
-
-Rate = Annotated[float, BeforeValidator(_above_zero)]
-
-
-class Train(Section):
-    """How a model is trained; tokens are whole batches."""
-
-    batch_tokens: Count = Field(description="global batch, in tokens: whole rows")
-    learning_rate: Real = Field(gt=0, description="peak")
-    warmup_tokens: Count = Field(description="linear warm-up, absolute so that the trunk is one")
-    decay: Share = Field(0.2, description="share of the tokens in the 1 - sqrt decay")
-    weight_decay: Real = Field(0.1, ge=0)
-    betas: list[Share] = Field([0.9, 0.95], min_length=2, max_length=2)
-    clip: Real = Field(1.0, gt=0, description="gradient norm")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="of compute; weights stay fp32")
-
-    @model_validator(mode="after")
-    def _warmup_is_whole(self) -> "Train":
-        if self.warmup_tokens % self.batch_tokens:
-            raise ValueError(
-                f"warmup_tokens = {self.warmup_tokens}: must be a multiple of"
-                f" batch_tokens = {self.batch_tokens}"
-            )
-        return self
-
-
-Schedule = Literal["wsd", "cosine", "trajectory"]
-
-
-class Distil(Section):
-    """Knowledge distillation: the loss draws the logits towards the unpruned model's."""
-
-    weight: Real = Field(gt=0, le=1, description="share of the loss; the text has the rest")
-    temperature: Real = Field(1.0, gt=0, description="that softens both distributions")
-
-
-class LastLayers(Section):
-    """Train the last layers only; everything below them stays as pruning left it."""
-
-    last: Count = Field(description="decoder layers that train, counted from the output")
-    head: bool = Field(True, description="train the output head too; tied, that is the embeddings")
-
-
-class Posttrain(Train):
-    """Post-training of every variant: one run a schedule and seed, one point a budget."""
-
-    learning_rate: Annotated[Rate | dict[Schedule, Rate], BeforeValidator(_above_zero)] = Field(
-        description="peak, or a peak for each schedule: a cosine's best is about twice wsd's"
-    )
-    schedule: Schedule | list[Schedule] = Field(
-        "wsd",
-        description="one or several; the law rests on the first, the others are compared with it",
-    )
-    budgets: list[Count] = Field(min_length=1, description="tokens D, rising")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1)
-    layers: Literal["all"] | LastLayers = Field("all", description="which decoder layers train")
-    distil: Distil | None = Field(None, description="null trains on the text alone")
-
-    @property
-    def schedules(self) -> tuple[str, ...]:
-        """Every schedule of the study, the law's first."""
-        return (self.schedule,) if isinstance(self.schedule, str) else tuple(self.schedule)
-
-    def peak(self, schedule: str) -> float:
-        """A schedule's peak learning rate."""
-        rate = self.learning_rate
-        return rate[schedule] if isinstance(rate, dict) else rate
-
-    @field_validator("budgets")
-    @classmethod
-    def _rising(cls, budgets: list[int]) -> list[int]:
-        if any(b <= a for a, b in zip(budgets, budgets[1:], strict=False)):
-            raise ValueError("budgets must rise strictly")
-        return budgets
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) != len(seeds):
-            raise ValueError("seeds must differ")
-        return seeds
-
-    @model_validator(mode="after")
-    def _a_rate_a_schedule(self) -> "Posttrain":
-        if not self.schedules or len(set(self.schedules)) < len(self.schedules):
-            raise ValueError(f"schedule = {self.schedule}: at least one, each once")
-        if isinstance(self.learning_rate, dict) and set(self.learning_rate) != set(self.schedules):
-            raise ValueError(
-                f"learning_rate is given for {', '.join(self.learning_rate)}: must be for each of"
-                f" {', '.join(self.schedules)}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _whole_and_warm(self) -> "Posttrain":
-        for budget in self.budgets:
-            if budget % self.batch_tokens:
-                raise ValueError(
-                    f"budgets: {budget} must be a multiple of batch_tokens = {self.batch_tokens}"
-                )
-            trunk = budget - (self.decay * budget if "wsd" in self.schedules else 0)
-            if trunk < self.warmup_tokens:
-                raise ValueError(
-                    f"budgets: {budget} decays from {trunk:.0f} tokens on, below"
-                    f" warmup_tokens = {self.warmup_tokens}"
-                )
-        return self
 
 
 class Evaluate(Section):
@@ -181,7 +65,9 @@ class Law(Section):
     forms: list[str] | None = Field(
         None, min_length=1, description="names of p2law/laws/forms/registry.py; null for all"
     )
-    objective: Literal["huber", "least_squares", "lad"] = "huber"
+    objective: Literal["huber", "least_squares", "lad"] = Field(
+        "huber", description="what a fit minimises, on log losses; lad is absolute deviations"
+    )
     delta: Annotated[float | Literal["noise"], BeforeValidator(_delta)] = Field(
         1e-3, description="Huber's, on log loss"
     )
@@ -214,7 +100,7 @@ class JobOverride(Section):
 class Hardware(Section):
     """What a job may use. Never part of a stage's identity: it does not change the science."""
 
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Literal["cpu", "cuda"] = Field("cpu", description="what trains, prunes and evaluates")
     gpu: str = Field("H100", description="GPU model assumed by cost and by the jobs' requests")
     mfu: Share = Field(0.35, description="share of the GPU's peak that cost assumes")
     gflops: Real = Field(40.0, gt=0, description="sustained GFLOP/s of a core that cost assumes")
@@ -240,18 +126,26 @@ class Settings(Section):
     """A whole study."""
 
     study: Name = Field(description="name; results go to results/<study>")
-    seed: Annotated[int, Field(ge=0)] = 0
-    corpus: Corpus
-    families: dict[Name, Family] = Field(min_length=1)
-    pretrain: Train | None = None
-    methods: dict[Name, Method] = Field(min_length=1)
+    seed: Annotated[int, Field(ge=0)] = Field(
+        0, description="of every draw: the split, initial weights, orders of rows, replicates"
+    )
+    corpus: Corpus = Field(description="the text, how it is split, and the rows it is cut into")
+    families: dict[Name, Family] = Field(
+        min_length=1, description="models that share a tokenizer and an architecture"
+    )
+    pretrain: Train | None = Field(
+        None, description="how bases of `source: pretrain` are trained; needed where there is one"
+    )
+    methods: dict[Name, Method] = Field(min_length=1, description="ways to prune, by name")
     posttrain: Posttrain | None = Field(
         None, description="left out, the study ends with the losses right after pruning"
     )
-    evaluate: Evaluate
-    downstream: Downstream | None = None
-    law: Law = Law()
-    hardware: Hardware = Hardware()
+    evaluate: Evaluate = Field(description="how the held-out loss is read")
+    downstream: Downstream | None = Field(
+        None, description="tasks that `snakemake downstream` scores; left out, none"
+    )
+    law: Law = Field(Law(), description="how laws are fitted to the losses")
+    hardware: Hardware = Field(Hardware(), description="what jobs may use; moves no number")
     partial: Annotated[bool, BeforeValidator(_flag)] = Field(
         False, description="tables, law and figures from the finished runs only"
     )
@@ -270,31 +164,4 @@ def read(config: Mapping[str, Any], origin: str) -> Settings:
     try:
         return Settings.model_validate(dict(config))
     except ValidationError as error:
-        faults = [_fault(item) for item in error.errors()]
-        raise UserError(f"{origin}: " + "; ".join(faults)) from None
-
-
-def _fault(item: Mapping[str, Any]) -> str:
-    """One fault as ``key = value: what is allowed``."""
-    path = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        return f"{path}: unknown key{_nearest(item['loc'])}"
-    if item["type"] == "missing":
-        return f"{path}: missing"
-    message = re.sub(r"^(Value error, |Input )", "", item["msg"])
-    shown = repr(item["input"])
-    if len(shown) > 80:
-        return f"{path}: {message}"
-    return f"{path} = {shown}: {message}"
-
-
-def _nearest(loc: tuple) -> str:
-    """'; did you mean X' for a misspelt key, from all keys the schema knows."""
-    known = {name for section in _sections(Section) for name in section.model_fields}
-    close = difflib.get_close_matches(str(loc[-1]), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _sections(cls: type[Section]) -> list[type[Section]]:
-    """All sections of the schema, subclasses of subclasses included."""
-    return [s for c in cls.__subclasses__() for s in [c, *_sections(c)]]
+        raise UserError(f"{origin}: {faults(error, Settings, config)}") from None

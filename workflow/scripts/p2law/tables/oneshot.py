@@ -5,68 +5,53 @@ paired differences row by row: far below the losses' own, whose rows differ in d
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from p2law.pruning.names import described
 from p2law.results.manifest import read_manifest, verify_files
-from p2law.study.grid import Model, Study, Variant
-from p2law.study.specs import BASE, Specs
+from p2law.study.grid import Model, Variant
+from p2law.study.stages import Stages
+from p2law.study.stages.measured import BASE
+from p2law.study.stages.models import start
 from p2law.tables.gather import check_rows
 
 ROWS = "rows.safetensors"
-
-MATCHED = 0.01
-"""Achieved rates that lie no farther apart, each from the next, are compared with one another."""
 
 COLUMNS = (
     *("study", "family", "model", "method", "prune", "settings", "rate", "rate_asked", "variant"),
     *("N0", "N", "N0_nonembedding", "N_nonembedding"),
     *("L0", "L0_se", "Lp", "Lp_se", "damage", "damage_se", "perplexity", "bits_per_byte"),
-    *("calibration_windows", "calibration_sha256", "seed", "seconds", "peak_memory_bytes"),
+    *("calibration_windows", "calibration_sha256", "seed"),
     *("sequence_length", "evaluation", "evaluation_tokens", "tokenizer"),
 )
 """Losses are nats per token; damage is Lp - L0; perplexity exp(Lp); settings the method's in
-words. Seconds and peak_memory_bytes are measured on the job that pruned: they
-alone differ from run to run."""
+words. What jobs took is not here but in the report's jobs.csv: equal runs give equal bytes."""
 
 
-def oneshot(study: Study) -> list[dict[str, Any]]:
+def oneshot(stages: Stages) -> list[dict[str, Any]]:
     """Rows of all variants whose evaluation and base's are there, in the study's order.
 
     Raises :class:`UserError` where a variant was evaluated on other rows than its base.
     """
-    present = {pair for pair in Specs(study).groups() if study.evaluated_manifest(*pair).exists()}
+    study, evaluate = stages.study, stages["evaluate"]
+    present = {names for names in evaluate.results() if evaluate.path(*names).exists()}
     rows: list[dict[str, Any]] = []
     for model in study.models.values():
         for method in study.settings.methods:
             if {(model.name, BASE), (model.name, method)} <= present:
-                rows += _variants(study, model, method)
+                rows += _variants(stages, model, method)
     return rows
 
 
-def matched_rates(rates: Sequence[float]) -> list[float]:
-    """For each achieved rate the mean of its group; a gap above ``MATCHED`` parts two groups."""
-    order = sorted(rates)
-    groups: list[list[float]] = []
-    for rate in order:
-        if groups and rate - groups[-1][-1] <= MATCHED:
-            groups[-1].append(rate)
-        else:
-            groups.append([rate])
-    mean = {rate: sum(group) / len(group) for group in groups for rate in group}
-    return [mean[rate] for rate in rates]
-
-
-def _variants(study: Study, model: Model, method: str) -> Iterator[dict[str, Any]]:
-    base_path = study.evaluated_manifest(model.name, BASE)
-    path = study.evaluated_manifest(model.name, method)
+def _variants(stages: Stages, model: Model, method: str) -> Iterator[dict[str, Any]]:
+    study, evaluate = stages.study, stages["evaluate"]
+    base_path, path = evaluate.path(model.name, BASE), evaluate.path(model.name, method)
     base, group = (verify_files(p)["results"] for p in (base_path, path))
     check_rows(base, group, path, model.name)
-    tokenizer = read_manifest(study.corpus_manifest(model.family))["files"]["tokenizer.json"]
+    tokenizer = read_manifest(stages["corpus"].path(model.family))["files"]["tokenizer.json"]
     before, base_sums = base["checkpoints"][BASE], _sums(base_path, [BASE])
     wanted = [v for v in study.variants.values() if (v.model, v.method) == (model.name, method)]
     named = {f"{v.asked}/pruned": v for v in wanted if f"{v.asked}/pruned" in group["checkpoints"]}
@@ -74,8 +59,8 @@ def _variants(study: Study, model: Model, method: str) -> Iterator[dict[str, Any
     for name, variant in named.items():
         after = group["checkpoints"][name]
         yield {
-            **_identity(study, model, variant),
-            **_made(study, variant),
+            **_identity(stages, model, variant),
+            **_made(stages, variant),
             "L0": before["loss"],
             "L0_se": before["loss_se"],
             "Lp": after["loss"],
@@ -91,31 +76,30 @@ def _variants(study: Study, model: Model, method: str) -> Iterator[dict[str, Any
         }
 
 
-def _identity(study: Study, model: Model, variant: Variant) -> dict[str, Any]:
-    prune = study.settings.methods[variant.method].prune
+def _identity(stages: Stages, model: Model, variant: Variant) -> dict[str, Any]:
+    study = stages.study
+    method = study.settings.methods[variant.method]
     return {
         "study": study.name,
         "family": model.family,
         "model": model.name,
         "method": variant.method,
-        "prune": prune["prune"],
-        "settings": described(prune),
+        "prune": method.prune,
+        "settings": method.described(),
         "rate_asked": float(variant.asked),
         "variant": variant.name,
     }
 
 
-def _made(study: Study, variant: Variant) -> dict[str, Any]:
+def _made(stages: Stages, variant: Variant) -> dict[str, Any]:
     """What the prune stage counted and measured of a variant."""
-    record = read_manifest(study.variant_manifest(variant))
+    record = read_manifest(stages.path(start(variant)))
     counts = ("rate", "N0", "N", "N0_nonembedding", "N_nonembedding")
-    results, provenance = record["results"], record["provenance"]
+    results = record["results"]
     windows = record["spec"]["calibration"]["windows"]
     return {
         **{name: results[name] for name in (*counts, "calibration_sha256", "seed")},
         "calibration_windows": windows if results["calibration_sha256"] else 0,
-        "seconds": provenance["wall_seconds"],
-        "peak_memory_bytes": provenance["peak_memory_bytes"],
     }
 
 

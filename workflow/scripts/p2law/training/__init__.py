@@ -9,6 +9,7 @@ layers     which layers train, are compiled, are recomputed
 parallel   several processes: who writes, sharded weights gathered and given back
 command    options and exit code that the training scripts share
 launch     one script as several processes with one exit code
+machine    what a process computes on, and with whom
 state      resumable state: safetensors and JSON, written whole or not at all
 saver      what happens between steps: progress, heartbeat, saving, stopping
 lease      one writer a run, with a heartbeat that `status` reads
@@ -16,20 +17,19 @@ stop       signals and time limits: finish the step, save, ask for a retry (code
 points     finished results found again without training
 run        a post-training run: trunk, branches, points
 pretrain   a base model trained from random weights
-status     what every training of a study is doing, from files alone
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from p2law.architectures.architecture import architecture_of
+
 RECIPE = 2
 """Raised when the numbers of this room change; part of every key of the stages that train."""
 CHUNKED = 32_768
 """Vocabulary from which on the head is computed in chunks, with no tensor of all logits."""
-PLAIN_HEADS = ("llama", "mistral", "qwen2", "qwen3")
-"""Architectures whose logits are the last hidden state times the head and nothing else."""
 
 
 def chunked_head(config: Mapping[str, Any]) -> bool:
     """Whether a model of this config trains with a chunked head (unless it has a teacher)."""
-    return config["vocab_size"] >= CHUNKED and config.get("model_type") in PLAIN_HEADS
+    return config["vocab_size"] >= CHUNKED and architecture_of(config).chunked_head

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from p2law.commands import script
 from p2law.training import launch
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of how a run is computed, which is no part of what it is."""
+    script.device_option(parser)
     parser.add_argument("--time-limit", type=float, help="seconds after which to save and stop")
-    parser.add_argument("--processes", type=int, help="processes on each node (one a GPU)")
+    parser.add_argument("--processes", type=int, help="processes on each node (default: one a GPU)")
     parser.add_argument("--shard", action="store_true", help="split one copy of weights over them")
     parser.add_argument("--compile", action="store_true", help="torch.compile every layer")
     parser.add_argument("--recompute", action="store_true", help="keep no activations in layers")
@@ -30,14 +32,16 @@ def run(args: argparse.Namespace, train: Callable[[float | None, "Means"], None]
     Returns the exit code: 0, or :data:`~p2law.training.stop.RETRY` where a signal or the time limit
     stopped the run with its state saved.
     """
-    processes = launch.wanted(args.processes)
+    processes = launch.wanted(args.processes, args.device)
     if launch.is_needed(processes):
         return launch.run(processes)
 
     from p2law.training import loop, machine, stop
 
+    machine.check(args.device)
     machine.settle()
-    means = loop.Means(args.shard, args.compile, args.recompute, args.micro_rows)
+    machine.meet(args.device)
+    means = loop.Means(args.device, args.shard, args.compile, args.recompute, args.micro_rows)
     try:
         train(args.time_limit, means)
     except stop.Stopped as stopped:

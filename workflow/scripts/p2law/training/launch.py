@@ -1,8 +1,9 @@
 """One script as several processes of one or more machines, with one exit code.
 
 torchrun would do but for its exit code, which is 1 whatever its processes say: the retry code
-must reach Snakemake and Slurm. Where RANK is set already (torchrun) the script is one of the
-processes and nothing is launched. Where srun started the script once on each of several nodes,
+must reach Snakemake and Slurm. Where torchrun started the script it is one of the processes and
+nothing is launched; a RANK that anybody else left in the environment is gone by now
+(:mod:`p2law.commands.environment`). Where srun started the script once on each of several nodes,
 each launches its share, and all meet at the node that srun was called on.
 """
 
@@ -14,15 +15,18 @@ import sys
 import time
 from dataclasses import dataclass
 
+from p2law.commands.environment import LAUNCHER
 from p2law.training.stop import RETRY, SIGNALS
 
 GRACE = 60.0
 """Seconds that the other processes are given to end after one has failed."""
 
 
-def wanted(processes: int | None) -> int:
-    """How many processes to start: as asked, else one a visible GPU, at least one."""
+def wanted(processes: int | None, device: str) -> int:
+    """How many processes to start: as asked, else one, or on ``cuda`` one a visible GPU."""
     if "RANK" in os.environ:
+        return 1
+    if processes is None and device == "cpu":
         return 1
     if processes is None:
         import torch
@@ -74,9 +78,9 @@ def run(processes: int) -> int:
     children = []
     for local in range(processes):
         rank, world = here.node * processes + local, here.nodes * processes
-        ranks = {"RANK": rank, "LOCAL_RANK": local, "WORLD_SIZE": world}
+        ranks: dict[str, str | int] = {"RANK": rank, "LOCAL_RANK": local, "WORLD_SIZE": world}
         ranks |= {"LOCAL_WORLD_SIZE": processes, "NODE_RANK": here.node}
-        ranks |= {"MASTER_ADDR": here.address, "MASTER_PORT": here.port}
+        ranks |= {"MASTER_ADDR": here.address, "MASTER_PORT": here.port, LAUNCHER: os.getpid()}
         environment = {**os.environ, **{name: str(value) for name, value in ranks.items()}}
         children.append(subprocess.Popen([sys.executable, *sys.argv], env=environment))
     passed: set[int] = set()

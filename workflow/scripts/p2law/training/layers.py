@@ -1,18 +1,25 @@
 """The decoder layers of a transformers model: found, frozen, compiled, recomputed."""
 
+from typing import TYPE_CHECKING
+
 from torch import nn
 
+from p2law.architectures.architecture import architecture_of
 from p2law.errors import UserError
 from p2law.training.recipe import LastLayers
 
-
-def of(model: nn.Module) -> list[nn.Module]:
-    """A model's decoder layers in order: the modules that its class says must not be split."""
-    names = set(model._no_split_modules or ())
-    return [module for module in model.modules() if type(module).__name__ in names]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
-def freeze(model: nn.Module, asked: LastLayers | None) -> None:
+def of(model: "PreTrainedModel") -> list[nn.Module]:
+    """A model's decoder layers in order, as its architecture's declaration names them."""
+    blocks = model.get_submodule(architecture_of(model.config.to_dict()).blocks)
+    assert isinstance(blocks, nn.ModuleList)
+    return list(blocks)
+
+
+def freeze(model: "PreTrainedModel", asked: LastLayers | None) -> None:
     """Leave only the asked layers trainable; None leaves all.
 
     A head that is tied to the embeddings trains them with it. Raises :class:`UserError` where the
@@ -29,7 +36,7 @@ def freeze(model: nn.Module, asked: LastLayers | None) -> None:
         module.requires_grad_(True)
 
 
-def prepare(model: nn.Module, *, compiled: bool, recomputed: bool) -> None:
+def prepare(model: "PreTrainedModel", *, compiled: bool, recomputed: bool) -> None:
     """Compile each layer, and recompute activations in the backward pass, where asked for."""
     if recomputed:
         model.activation_checkpointing_enable()

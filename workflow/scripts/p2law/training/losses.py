@@ -71,7 +71,7 @@ class Objective(nn.Module):
 
     def __init__(
         self, model: nn.Module, teacher: nn.Module | None = None, distil: Distil | None = None
-    ):
+    ) -> None:
         super().__init__()
         assert (teacher is None) == (distil is None)
         self.model = model

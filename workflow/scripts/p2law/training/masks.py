@@ -21,7 +21,7 @@ class Masks:
     :class:`UserError` for a name or shape that the model does not have.
     """
 
-    def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]):
+    def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
         parameters = dict(model.named_parameters())
         self.kept: dict[str, Tensor] = {}
         self.weights: list[nn.Parameter] = []

@@ -40,10 +40,12 @@ def pretrain(
     root, record = out / "state" / spec["key"][:16], out / "state" / "record.json"
     plan, _ = planned({"schedule": "wsd", "budgets": {asked.tokens: spec["key"]}}, asked)
     ((steps, leg),) = plan.items()
-    with Stop(limit) as stop, hold(root) as lease:
+    with Stop(limit) as stop, hold(root, stop) as lease:
         if points.settled(out, record, spec["key"], inputs):
             return
         loop = _loop(spec, asked, corpus, steps, means)
+        if lease:
+            print(loop.computes_on(), flush=True)
         progress = Progress(steps, asked.batch_tokens)
         saver = Saver(root, identity(spec, None, corpus), lease, stop, progress)
         Run(loop, saver, rewinds=False).reach(leg, steps)

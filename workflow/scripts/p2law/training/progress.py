@@ -19,7 +19,7 @@ class Progress:
     ``steps`` is how many this process will take, ``batch_tokens`` the tokens of each.
     """
 
-    def __init__(self, steps: int, batch_tokens: int, stream: TextIO = sys.stdout):
+    def __init__(self, steps: int, batch_tokens: int, stream: TextIO = sys.stdout) -> None:
         self.steps, self.batch_tokens, self.stream = steps, batch_tokens, stream
         self.done = 0
         self.bar = None

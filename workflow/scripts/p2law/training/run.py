@@ -18,7 +18,7 @@ import torch
 from p2law import canonical
 from p2law.checkpoints import io
 from p2law.corpus.packed import Packed
-from p2law.errors import UserError
+from p2law.errors import UserError, writing
 from p2law.results import manifest
 from p2law.training import parallel, points, recipe, schedule, state
 from p2law.training.lease import Lease
@@ -32,7 +32,7 @@ from p2law.training.stop import Stop
 class Run:
     """Moves a loop along the legs of a schedule, from whatever saved state is nearest."""
 
-    def __init__(self, loop: Loop, saver: Saver, rewinds: bool):
+    def __init__(self, loop: Loop, saver: Saver, rewinds: bool) -> None:
         self.loop, self.saver, self.root = loop, saver, saver.root
         self.at = ""  # the leg in memory; "" is the untrained start
         self.start = {n: w.detach().clone() for n, w in loop.weights.items()} if rewinds else None
@@ -98,7 +98,7 @@ def posttrain(
     if teacher is not None:
         inputs["teacher"] = teacher
     plan, budgets = planned(spec, asked)
-    with Stop(limit) as stop, hold(root) as lease:
+    with Stop(limit) as stop, hold(root, stop) as lease:
         todo = {
             steps: plan[steps]
             for steps, (tokens, key) in sorted(budgets.items())
@@ -107,6 +107,8 @@ def posttrain(
         if not todo:
             return
         loop = _loop(spec, asked, pruned, corpus, teacher, max(todo), means)
+        if lease:
+            print(loop.computes_on(), flush=True)
         progress = Progress(_work(root, todo), asked.batch_tokens)
         saver = Saver(root, identity(spec, pruned, corpus, teacher), lease, stop, progress)
         run = Run(loop, saver, rewinds=spec["schedule"] == "cosine")
@@ -142,7 +144,7 @@ def planned(
 
 
 @contextmanager
-def hold(root: Path) -> Iterator[Lease | None]:
+def hold(root: Path, stop: Stop) -> Iterator[Lease | None]:
     """The lease of a run's state for the process that writes, None for the others.
 
     What interrupted saves left behind is swept away once the lease is held.
@@ -150,7 +152,7 @@ def hold(root: Path) -> Iterator[Lease | None]:
     if not parallel.is_main():
         yield None
         return
-    with Lease(root / "lease.json") as lease:
+    with Lease(root / "lease.json", stop.wanted) as lease:
         state.sweep(root)
         yield lease
 
@@ -268,7 +270,8 @@ def _emit(
     files = io.save(model, folder)
     masks = inputs["pruned"].parent / io.MASKS
     if masks.exists():
-        shutil.copyfile(masks, folder / io.MASKS)
+        with writing(folder / io.MASKS):
+            shutil.copyfile(masks, folder / io.MASKS)
         files = [*files, io.MASKS]
     manifest.write_manifest(
         folder,

@@ -30,7 +30,7 @@ class Saver:
         lease: Lease | None,
         stop: Stop,
         progress: Progress,
-    ):
+    ) -> None:
         self.root, self.identity = root, identity
         self.lease, self.stop, self.progress = lease, stop, progress
         self.leg: Leg | None = None

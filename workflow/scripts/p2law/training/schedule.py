@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from p2law.errors import UserError
 
@@ -87,7 +88,7 @@ def legs(
             f"budgets: the smallest ({budgets[0]} steps) leaves {max(short, 0)} steps before its"
             f" decay; the warm-up takes {warmup_steps}: enlarge it or shorten warmup_tokens"
         )
-    shape = {"peak": peak, "warmup_steps": warmup_steps}
+    shape: dict[str, Any] = {"peak": peak, "warmup_steps": warmup_steps}
     if schedule == "wsd":
         return _branches(budgets, decay, shape)
     if schedule == "cosine":

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from p2law.canonical import sha256_file, write_json
-from p2law.errors import UserError
+from p2law.checkpoints.files import follow_umask
+from p2law.errors import UserError, refusal
 from p2law.results.manifest import read_manifest
 
 RECORD = "state.json"
@@ -57,6 +58,7 @@ def write(
     try:
         partial.mkdir(parents=True, exist_ok=True)
         save_file(dict(tensors), partial / TENSORS)
+        follow_umask(partial / TENSORS)
         _sync(partial / TENSORS)
         record = {"identity": dict(identity), "leg": leg.name, "step": step, **extra}
         record["files"] = {TENSORS: sha256_file(partial / TENSORS)}
@@ -65,9 +67,10 @@ def write(
         discard(target)
         partial.rename(target)
         _sync(leg)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, UserError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(f"{target}: the state could not be saved ({error})") from error
+        reason = refusal(error) or error
+        raise UserError(f"{target}: the state could not be saved: {reason}") from error
     for old in steps(leg)[:-kept] if kept else []:
         discard(folder_of(leg, old))
     return target

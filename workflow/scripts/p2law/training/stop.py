@@ -23,7 +23,7 @@ class Stop:
     run stops :data:`MARGIN` before it, and earlier by what :meth:`reserve` was told.
     """
 
-    def __init__(self, limit: float | None = None):
+    def __init__(self, limit: float | None = None) -> None:
         ends = [time.time() + limit] if limit is not None else []
         if "SLURM_JOB_END_TIME" in os.environ:
             ends.append(float(os.environ["SLURM_JOB_END_TIME"]))

@@ -1,0 +1,1 @@
+"""What study files and specs are written in: sections of typed keys, faults in words."""
