@@ -19,9 +19,10 @@ from p2law.laws.deciding.buy import fewest_flops, lowest_loss, plan_tables
 from p2law.laws.deciding.candidates import by_family, candidates_of
 from p2law.laws.deciding.curves import curve, for_residual
 from p2law.laws.deciding.question import Question
-from p2law.laws.deciding.study_laws import Laws, run_interval
+from p2law.laws.deciding.study_laws import Laws
 from p2law.laws.forms import registry
 from p2law.laws.forms.registry import HEADLINE
+from p2law.laws.judging.uncertainty import run_level_interval
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 TRIED = simulate.METHODS[: simulate.FULL]
@@ -97,7 +98,7 @@ def test_intervals_count_the_runs_that_were_fitted(crossed_laws):
     )
     constants = {name: drawn[name].to_numpy() for name in fit.constants}
     tokens = for_residual(curve(registry.get("p2"), constants, candidate.measured()), 0.01)
-    assert (found.low, found.high) == run_interval(found.tokens, tokens, 12)
+    assert (found.low, found.high) == run_level_interval(found.tokens, tokens, 12)
 
 
 def test_what_is_beyond_the_data_and_never_trained_is_told_by_the_own_family(crossed_study):

@@ -8,6 +8,7 @@ from scipy import stats
 import law_simulate as simulate
 from p2law.laws.fitting.fit import fit
 from p2law.laws.forms import registry
+from p2law.laws.judging import intervals
 from p2law.laws.judging.intervals import (
     KINDS,
     ModelError,
@@ -110,3 +111,36 @@ def test_intervals_of_a_wrong_law_hold_what_the_bootstrap_misses():
     shares = {name: np.concatenate(found).mean() for name, found in inside.items()}
     assert shares["with the law's error"] >= 0.9
     assert shares["with the law's error"] > shares["bootstrap"]
+
+
+def test_the_wider_of_the_bootstrap_and_the_laws_error_counts_on_each_side():
+    error = ModelError({"run": np.array([1e-4] * 9)}, DEPTH)
+    asked = DEPTH.iloc[[0, 1, 2]].assign(run=["new", "new", DEPTH["run"].iloc[2]])
+    predicted, half = np.array([3.0, 3.0, 3.0]), stats.t.ppf(0.975, 9) * 1e-2
+    low, high = error.widen(
+        asked, predicted, np.array([2.99, 2.0, 2.99]), np.array([4, 3.01, 3.01])
+    )
+    assert low == pytest.approx([3 * np.exp(-half), 2.0, 2.99])
+    assert high == pytest.approx([4.0, 3 * np.exp(half), 3.01])
+
+
+def test_no_budget_up_to_the_largest_is_new():
+    run = DEPTH[DEPTH["run"] == DEPTH["run"].iloc[0]]
+    assert not new_in(DEPTH, run)["budget"].any()
+    assert new_in(DEPTH, run.assign(D=run["D"].max() * 1.01))["budget"].all()
+
+
+def test_each_group_has_its_mean_square_error(monkeypatch):
+    """Known errors of the refits: the mean square over a group, of budgets over each run's last."""
+    rows = simulate.grid([2e5, 5e5], [0.3], [1e4 * 2**k for k in range(10)])
+    rows["loss"] = 3.0
+    known = np.arange(len(rows)) / 1e3
+
+    def refit(fit, rows, masks):
+        return np.repeat(known[None], len(masks), axis=0)
+
+    monkeypatch.setattr(intervals, "_refit", refit)
+    found = model_error(None, rows).squares
+    first, second = known[:10], known[10:]
+    assert found["size"] == pytest.approx([(first**2).mean(), (second**2).mean()])
+    assert found["budget"] == pytest.approx([(first[8:] ** 2).mean(), (second[8:] ** 2).mean()])

@@ -14,9 +14,10 @@ from p2law.laws.deciding.buy import fewest_flops, lowest_loss, small_enough
 from p2law.laws.deciding.candidates import Candidate, candidates_of
 from p2law.laws.deciding.curves import curve, for_marginal, for_residual, for_target
 from p2law.laws.deciding.question import Question
-from p2law.laws.deciding.study_laws import Laws, run_interval
+from p2law.laws.deciding.study_laws import Laws
 from p2law.laws.forms import form as forms
 from p2law.laws.forms import registry
+from p2law.laws.judging.uncertainty import run_level_interval
 
 C = simulate.P2_CONSTANTS
 VARIANT = {"N0": 450e3, "rho": 0.3, "L0": 3.0, "Lp": 4.0}
@@ -165,12 +166,12 @@ def test_the_best_buy_has_the_lowest_loss_and_the_cheapest_the_fewest_flops(laws
 
 def test_an_interval_is_the_percentiles_moved_away_in_logs_for_so_few_runs():
     drawn = np.geomspace(10.0, 1000.0, 41)  # nearest 2.5 and 97.5 %: the second from either end
-    low, high = run_interval(100.0, drawn, 9)
+    low, high = run_level_interval(100.0, drawn, 9)
     factor = stats.t.ppf(0.975, 8) / stats.norm.ppf(0.975) * math.sqrt(9 / 8)
     assert low == pytest.approx(100 * (drawn[1] / 100) ** factor)
     assert high == pytest.approx(100 * (drawn[-2] / 100) ** factor)
-    assert run_interval(100.0, np.r_[drawn[:-2], np.inf, np.inf], 9)[1] == np.inf
-    assert run_interval(0.0, np.zeros(41), 9) == (0.0, 0.0)
+    assert run_level_interval(100.0, np.r_[drawn[:-2], np.inf, np.inf], 9)[1] == np.inf
+    assert run_level_interval(0.0, np.zeros(41), 9) == (0.0, 0.0)
 
 
 ASKED = {"target": 3.1}

@@ -96,6 +96,8 @@ def test_rows_that_a_form_can_take():
     kept, note = soundness.usable_rows(damage, unhurt)
     assert set(kept["run"]) == {"a", "c", "d"} and note.endswith("(Lp <= L0): b")
     assert soundness.usable_rows(damage, THREE) == (None, "the table has no column Lp")
+    some = rows.assign(Lp=np.where(rows["run"] == "a", np.nan, rows["Lp"]))
+    assert set(soundness.usable_rows(damage, some)[0]["run"]) == {"b", "c", "d"}
     gone = rows.assign(Lp=np.nan)
     assert soundness.usable_rows(damage, gone) == (None, "the table has no column Lp")
     one = rows[rows["D"] == 1e6].reset_index(drop=True)
@@ -246,6 +248,9 @@ def test_splits_name_what_they_hold_out_and_why_not():
     assert everything.train.all() and not everything.test.any()
     # One run with three budgets is enough for the split by budget; copies of a budget are not.
     assert splits.all_splits(THREE)[0].reason == ""
+    uneven = THREE[(THREE["run"] != "a") | (THREE["D"] < 2e6)].reset_index(drop=True)
+    uneven = uneven[(uneven["run"].isin(["a", "b"])) & (uneven["D"] < 4e6)].reset_index(drop=True)
+    assert splits.all_splits(uneven)[0].reason == "runs have 2 budgets, 3 are needed"
     copied = pd.concat([THREE[THREE["D"] < 4e6]] * 2, ignore_index=True)
     assert splits.all_splits(copied)[0].reason == "runs have 2 budgets, 3 are needed"
     single = THREE[THREE["D"] == 1e6].reset_index(drop=True)
@@ -382,6 +387,9 @@ def test_the_sandwich_is_centred_on_the_estimate_and_knows_no_scale():
     runs = rows["run"].to_numpy()
     ends = sandwich(found, runs)
     assert set(ends) == set(found.form.exponents)
+    # Of what the table does not determine there is none: one rate has no gamma to speak of.
+    loose = dataclasses.replace(found, undetermined=["delta"], at_fences={"beta": "low"})
+    assert set(sandwich(loose, runs)) == set(ends) - {"delta", "beta"}
     for name, (low, high) in ends.items():
         assert (low + high) / 2 == pytest.approx(found.constants[name], rel=1e-9)
     # The jackknife over runs, refitted: the same width to first order.
@@ -418,3 +426,9 @@ def test_what_is_new_in_a_question_begins_beyond_a_tenth_of_a_rate():
     other = asked.assign(method="new", rho=0.9, L0=3.0, Lp=[4.0, 4.1, 4.11, 3.92, 1 / 1.11 + 3.0])
     assert intervals.new_in(fitted, other)["rate"].tolist() == [False, False, True, False, True]
     assert not intervals.new_in(THREE, other)["rate"].any()
+    # A question without a rate, or a table without: no rate is new, and nothing is asked of it.
+    for fitted, question in (
+        (THREE, asked.drop(columns="rho")),
+        (THREE.drop(columns="rho"), asked),
+    ):
+        assert not intervals.new_in(fitted, question)["rate"].any()

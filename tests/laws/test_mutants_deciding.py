@@ -43,6 +43,9 @@ def test_a_rate_between_two_has_the_damage_between_theirs_in_logs():
     assert found.Lp == pytest.approx(3.8) and found.rho == pytest.approx(0.2828, abs=1e-4)
     assert found.N == found.trained == pytest.approx(1e6 * (1 - found.rho))
     assert found.run == "" and "interpolated" in found.note
+    assert rates[0].at_rate(0.3, rates[::2]).Lp == pytest.approx(  # two rates are enough
+        3 + np.exp(np.interp(np.log(0.3), np.log([0.2, 0.4]), np.log([0.4, 1.6])))
+    )
     # At the measured ends too, beyond them not; one measured rate is not two.
     assert rates[0].at_rate(0.1, rates).Lp == pytest.approx(3.1)
     assert rates[0].at_rate(0.4, rates).Lp == pytest.approx(4.6)

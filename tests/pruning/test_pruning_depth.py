@@ -43,6 +43,7 @@ def test_block_influence(whole):
 def test_angular(whole):
     source, _, states = whole
     measured = depth.angular(source)
+    assert [len(row) for row in measured] == [5, 4, 3, 2, 1]
     for left in range(5):
         for k in range(1, 6 - left):
             expected = cosine(states[left], states[left + k])

@@ -189,6 +189,7 @@ def test_dsnot_keeps_counts_and_shrinks_the_mean_error(pattern):
     assert torch.equal(kept.sum(1), better.sum(1))
     if pattern:
         assert (better.reshape(40, -1, 4).sum(-1) == 2).all()
+        assert (better != kept).sum() > 20
 
     def error(mask):
         return ((W * ~mask) @ X.mean(0)).abs()

@@ -3,6 +3,3 @@
 Each drawing function takes :class:`p2law.figures.data.Data` and returns a matplotlib Figure and the
 table of what it shows. Nothing is trained, fitted or drawn at random here.
 """
-
-RECIPE = 1
-"""Raised when a figure's numbers change; a changed drawing function is noticed by itself."""

@@ -39,7 +39,7 @@ def _of(table: pd.DataFrame, group: Group, column: str = "method") -> pd.DataFra
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """One legend of the series in these panels, each named once."""
-    found = {}
+    found: dict[str, Any] = {}
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)

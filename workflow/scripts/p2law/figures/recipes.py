@@ -69,7 +69,8 @@ def _exponents(panel: Axes, data: Data, records: Sequence[RecipeLaw]) -> list[di
     for record in records:
         shift = step * (names.index(record.recipe) - (len(names) - 1) / 2)
         at, beta = groups.index((record.family, record.method)) + shift, record.constants["beta"]
-        row = {"panel": "exponent", "family": record.family, "method": record.method}
+        row: dict[str, str | float] = {"panel": "exponent", "family": record.family}
+        row |= {"method": record.method}
         row |= {"recipe": record.recipe, "value": beta.value, "low": beta.low, "high": beta.high}
         rows.append(row)
         if beta.low is not None and beta.high is not None:

@@ -108,7 +108,7 @@ def legend_below(figure: Figure, handles: Sequence[Any], **options: Any) -> None
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, **options)
 
 
-def log_ticks(axes: Axes, values: Sequence[float]) -> None:
+def log_ticks(axes: Axes, values: Sequence[float] | np.ndarray) -> None:
     """A logarithmic x axis with a tick at each of these values and nowhere else."""
     axes.set_xscale("log")
     axes.set_xticks(values, [count(v) for v in values])

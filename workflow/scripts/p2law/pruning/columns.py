@@ -66,7 +66,7 @@ def made_up(
             gram, where = settings.weights != "keep", blocks.prefix(i)
             with Collector(block, names, gram, where=where) as collector:
                 source.through(block, i, states, None)
-            changed = {}
+            changed: dict[str, torch.Tensor] = {}
             for axis, name in LAYERS.items():
                 if axis in index:
                     layer = Layer(block.get_submodule(name), where + name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -38,7 +38,7 @@ class Problem:
         return self.curvature
 
 
-Swept = torch.Tensor | None
+Swept: TypeAlias = torch.Tensor | None
 
 
 def _keep(p: Problem, kept: torch.Tensor, _: Swept) -> torch.Tensor:

@@ -5,8 +5,10 @@ import pandas as pd
 from p2law.report.html import table
 from p2law.tables.matching import matched_rates
 
-HEAD = ("method", "what goes", "rate asked", "rate achieved", "loss", "damage")
-HEAD += ("standard error of the damage", "perplexity")
+HEAD = (
+    *("method", "what goes", "rate asked", "rate achieved", "loss", "damage"),
+    *("standard error of the damage", "perplexity"),
+)
 
 
 def pruned(rows: pd.DataFrame) -> str:

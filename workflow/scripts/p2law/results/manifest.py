@@ -27,8 +27,10 @@ from p2law.results import fingerprint
 NAME = "manifest.json"
 CLEANED = "cleaned.json"
 """Beside a manifest: which files were deleted on purpose (see :mod:`p2law.results.cleaned`)."""
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors")
-PACKAGES += ("numpy", "scipy", "pandas", "matplotlib", "snakemake")
+PACKAGES = (
+    *("torch", "transformers", "tokenizers", "datasets", "accelerate", "safetensors"),
+    *("numpy", "scipy", "pandas", "matplotlib", "snakemake"),
+)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

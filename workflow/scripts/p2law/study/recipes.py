@@ -149,7 +149,7 @@ class Posttrain(Section):
             isinstance(recipe, Mapping) for recipe in recipes.values()
         ):
             return value
-        first = next(iter(recipes.values()), {})
+        first: Mapping[str, Any] = next(iter(recipes.values()), {})
         return {**value, "recipes": {name: {**first, **one} for name, one in recipes.items()}}
 
     @field_validator("recipes")

@@ -263,10 +263,11 @@ def _adamw(
     Its moments are there from the start: made in the first step, as torch does, they would lie in
     the middle of the memory that a batch's activations leave, and the next batch would need new.
     """
-    decayed, others = [], []
+    decayed: list[torch.Tensor] = []
+    others: list[torch.Tensor] = []
     for name, weight in weights.items():
         (decayed if architecture.decays(name, weight.ndim) else others).append(weight)
-    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=recipe.learning_rate,

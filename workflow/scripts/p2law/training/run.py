@@ -57,7 +57,7 @@ class Run:
 
     def _approach(self, leg: Leg, target: int) -> None:
         """Take the furthest state that lies on the way: the leg's own, else its origin's."""
-        ways = [(leg.name, (leg.name,), target)]
+        ways: list[tuple[str, tuple[str, ...], int]] = [(leg.name, (leg.name,), target)]
         if leg.origin is not None:
             ways.append((leg.origin.name, (leg.origin.name, "forks"), leg.start))
         for name, folders, limit in ways:

@@ -14,7 +14,7 @@ from p2law.laws.forms import registry
 from p2law.laws.forms.form import columns_needed
 from p2law.laws.judging.intervals import new_in, total_widths
 from p2law.laws.judging.splits import ORDERED
-from p2law.laws.judging.uncertainty import small_sample
+from p2law.laws.judging.uncertainty import run_level_interval
 from p2law.laws.records import FittedLaw
 from p2law.laws.results import KEYS, LawResults
 from p2law.laws.rows import POOLED, methods, of_recipe, rows_of
@@ -22,22 +22,6 @@ from p2law.laws.table import read_table
 
 FAR = 10.0
 """Answers this factor outside the measured budgets are beyond the data."""
-
-
-def run_interval(best: float, drawn: np.ndarray, runs: int) -> tuple[float, float]:
-    """95 % run-level interval of an answer, from its bootstrap draws [B].
-
-    Percentiles, moved away from the estimate by the factor that so few runs need
-    (:func:`p2law.laws.judging.uncertainty.small_sample`): in logs, where all are above zero and
-    finite. An end may be infinite.
-    """
-    drawn = np.nan_to_num(drawn, posinf=np.inf)
-    low, high = (float(x) for x in np.percentile(drawn, [2.5, 97.5], method="nearest"))
-    factor = small_sample(runs)
-    if low > 0 and best > 0 and math.isfinite(best):
-        low = best * (low / best) ** factor if low < best else low
-        high = best * (high / best) ** factor if best < high < math.inf else high
-    return low, high
 
 
 class Laws:
@@ -94,7 +78,7 @@ class Laws:
 
     def interval(self, fit: FittedLaw, best: float, drawn: np.ndarray) -> tuple[float, float]:
         """The run-level interval of an answer of this fit, from its draws [B]."""
-        return run_interval(best, drawn, fit.errors.runs)
+        return run_level_interval(best, drawn, fit.errors.runs)
 
     def error(self, candidate: Candidate, fit: FittedLaw, tokens: float) -> float:
         """Half width of the law's own error in log loss at so many tokens; 0 where not measured."""

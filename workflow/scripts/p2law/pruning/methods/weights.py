@@ -144,7 +144,7 @@ class Weights(Method):
                 f" at most {most:.3f} can become zeros"
             )
         zeros = round(share * linear)
-        removed = {"left_dense": stay} if stay else {}
+        removed: dict[str, Any] = {"left_dense": stay} if stay else {}
         removed |= {"zeros": zeros, "share_of_linear": share}
         N = before["total"] - zeros
         return shapes.answer(before, N, config, removed, before["embedding"])
