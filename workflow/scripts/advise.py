@@ -16,6 +16,7 @@ does not have, the unpruned model's training where the study trains its own.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,7 +77,7 @@ def study_cost(study: Path, table: "pd.DataFrame") -> "Cost":
     own = [model["tokens"] for model in models if model.get("source") == "pretrain"]
     prunes = {grid.get("methods", {}).get(m, {}).get("prune") for m in table["method"].unique()}
 
-    def trained(budgets: list[float]) -> float:
+    def trained(budgets: Sequence[float]) -> float:
         return trained_tokens(recipe.get("schedule", "wsd"), budgets, recipe.get("decay", 0.2))
 
     return run_cost(

@@ -78,12 +78,14 @@ def config(path: Path) -> dict[str, Any]:
     name = values.get("general.architecture")
     if name not in READ:
         raise UserError(f"{path}: GGUF architecture {name!r}; allowed: {', '.join(READ)}")
+    named = READ[name].gguf
+    assert named is not None  # as all of READ
     shape = {
         "model_type": READ[name].model_type,
         "tie_word_embeddings": "output.weight" not in tensors,
         "vocab_size": values.get("tokenizer.ggml.tokens"),
     }
-    for theirs, ours in {**KEYS, **READ[name].gguf.keys}.items():
+    for theirs, ours in {**KEYS, **named.keys}.items():
         if f"{name}.{theirs}" in values:
             shape[ours] = values[f"{name}.{theirs}"]
     if missing := [ours for ours in KEYS.values() if shape.get(ours) is None]:

@@ -5,7 +5,7 @@ Estimates come from the study alone. Forward FLOPs a token are 2 N_matmul plus a
 Imports no torch: the Snakefile takes resources from here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -63,7 +63,7 @@ def forward_flops(config: Mapping[str, Any], counts: Mapping[str, int], rows: in
     return 2.0 * matmul + 2.0 * counts["layers"] * rows * config["hidden_size"]
 
 
-def trained_tokens(schedule: str, budgets: list[int], decay: float) -> float:
+def trained_tokens(schedule: str, budgets: Sequence[float], decay: float) -> float:
     """Tokens one run trains on: WSD shares a trunk, cosine trains every budget from the start."""
     if schedule == "cosine":
         return float(sum(budgets))

@@ -111,8 +111,8 @@ class Jobs:
         return int(asked * 2 ** (attempt - 1))
 
     def _asked(self, rule: str, resource: str) -> int | None:
-        section = self.hardware.jobs.get(rule)
-        return getattr(section, resource) if section else None
+        asked = [one for name, one in self.hardware.jobs.items() if name == rule]
+        return getattr(asked[0], resource) if asked else None
 
     def _wanted(self, rule: str, model: str) -> int:
         if self.hardware.device == "cpu":

@@ -37,9 +37,12 @@ LAYERS = {"ffn": DOWN, "q": OUT}
 class Settings(Protocol):
     """Of a method: ``weights`` keep, mrp or mrp-cg, ``bias`` keep or mean, ``damp``."""
 
-    weights: str
-    bias: str
-    damp: float
+    @property
+    def weights(self) -> str: ...
+    @property
+    def bias(self) -> str: ...
+    @property
+    def damp(self) -> float: ...
 
 
 def made_up(

@@ -199,8 +199,8 @@ def kept_everywhere(
 ) -> tuple[Index, list[Index]]:
     """What stays along each axis: of the tensors outside the blocks, and of every block's."""
     config, head_dim = blocks.config, blocks.arch.sizes(blocks.config)["head"]
-    every = [kept_indices(scores, i, config, head_dim, to) for i in (None, *range(len(blocks)))]
-    return every[0], every[1:]
+    outside: Index = kept_indices(scores, None, config, head_dim, to)
+    return outside, [kept_indices(scores, i, config, head_dim, to) for i in range(len(blocks))]
 
 
 def write_kept(folder: Path, blocks: Blocks, outside: Index, inside: Sequence[Index]) -> list[str]:

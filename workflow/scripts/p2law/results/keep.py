@@ -111,7 +111,7 @@ class Keep:
         if there:
             size = sum((path.parent / name).stat().st_size for name in there)
             model = self.stages.study.models[ref.names[0]]
-            evaluation = self.stages["evaluate"].on(model)
+            evaluation = self.stages.evaluation(model)
             yield Item(path, tuple(there), size, "weights", evaluation)
 
 

@@ -22,7 +22,7 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$"
 """Names become folders: letters, digits, '_', '.', single '-' between them."""
@@ -135,7 +135,7 @@ def fault_at(key: str, what: str | None, value: Any) -> ValidationError:
     # Braces would be read as the fields of a template.
     text = what and what.replace("{", "{{").replace("}", "}}")
     kind = PydanticCustomError("fault", text) if text else "missing"
-    line = {"type": kind, "loc": (key,), "input": value}
+    line = InitErrorDetails(type=kind, loc=(key,), input=value)
     return ValidationError.from_exception_data("section", [line])
 
 

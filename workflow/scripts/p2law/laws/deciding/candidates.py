@@ -47,15 +47,13 @@ class Candidate:
 
         Straight in log damage against log rate; None outside the measured rates.
         """
-        near = sorted((c for c in known if c.Lp is not None), key=lambda c: c.rho)
+        near = sorted((c.rho, c.Lp - c.L0) for c in known if c.Lp is not None and c.rho is not None)
         moved = replace(self, rho=rho, N=self.N0 * (1 - rho), Lp=None, run="")
         moved = replace(moved, trained=self.N0 if self.masked else moved.N)
-        if len(near) < 2 or not near[0].rho <= rho <= near[-1].rho:
+        if len(near) < 2 or not near[0][0] <= rho <= near[-1][0]:
             return moved
-        damage = np.interp(
-            math.log(rho), [math.log(c.rho) for c in near],
-            [math.log(c.Lp - c.L0) for c in near],
-        )  # fmt: skip
+        rates, damages = np.log(near).T
+        damage = np.interp(math.log(rho), rates, damages)
         return replace(moved, Lp=self.L0 + math.exp(damage), note="Lp interpolated between rates")
 
 

@@ -100,6 +100,7 @@ def _broken(
     form: Form, known: Mapping[str, np.ndarray], logs: Mapping[str, float], B: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     broken = form.broken
+    assert broken is not None  # asked of such forms only
     log_tau = np.log(known[broken.t0])
     for quantity, name in broken.by.items():
         log_tau = log_tau + known.get(name, 0.0) * logs[quantity]

@@ -102,6 +102,7 @@ def target_asked(
     for name, value in named.items():
         if value is None or not value > 0:
             raise UserError(f"--target-{name} {value}: a target needs N0, rho and D, all above 0")
+    assert size is not None and rate is not None and tokens is not None
     if rate >= 1:
         raise UserError(f"--target-rho {rate:g}: must lie in (0, 1)")
     return candidate_runs(table, [size], [rate], [tokens])

@@ -116,6 +116,7 @@ class Question:
 
     def _own_model(self, known: Sequence[Candidate]) -> Candidate:
         """A model that the study lacks, of the family that ``known`` are of."""
+        assert self.N0 is not None and self.L0 is not None  # refused before
         kept = self.N0 * (1 - (self.rho or 0.0))
         masked = any(c.method == self.method and c.masked for c in known)
         return Candidate(
@@ -151,5 +152,5 @@ def _grouped(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
 
 def _nearest(group: Sequence[Candidate], rho: float) -> list[Candidate]:
     """The measured ones of that rate, or one moved to it."""
-    near = [c for c in group if abs(c.rho - rho) <= SAME_RATE]
+    near = [c for c in group if c.rho is not None and abs(c.rho - rho) <= SAME_RATE]
     return near or [group[0].at_rate(rho, group)]

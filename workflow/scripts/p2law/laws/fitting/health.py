@@ -65,11 +65,11 @@ def gradient_norm(problem: Problem, phi: Array, delta: float, signs: str) -> flo
     """
     low, high = problem.limits(signs)
     residuals, jacobian = (a[0] for a in problem.linearise(phi[None]))
-    norms = np.linalg.norm(jacobian, axis=0)
+    norms = np.asarray(np.linalg.norm(jacobian, axis=0))
     pull = np.clip(residuals, -delta, delta)
     gradient = pull @ (jacobian / np.where(norms > 0, norms, 1.0))
     free = ~(((phi <= low) & (gradient > 0)) | ((phi >= high) & (gradient < 0)))
-    return float(np.linalg.norm(gradient[free]) / max(np.linalg.norm(pull), 1e-300))
+    return float(np.linalg.norm(gradient[free])) / max(float(np.linalg.norm(pull)), 1e-300)
 
 
 def identifiability(problem: Problem, phi: Array) -> tuple[int, float, list[int]]:

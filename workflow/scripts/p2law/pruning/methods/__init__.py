@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -25,7 +25,7 @@ def _found() -> Iterator[type[Method]]:
 
 
 TAGGED = Tagged("prune", tuple(_found()))
-KINDS: Mapping[str, type[Method]] = TAGGED.kinds()
+KINDS = cast(Mapping[str, type[Method]], TAGGED.kinds())
 """``prune`` -> its method."""
 
 _READER = TypeAdapter(Annotated[Method, TAGGED])

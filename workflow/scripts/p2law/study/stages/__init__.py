@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from p2law.study.grid import Study
+from p2law.study.grid import Model, Study
 from p2law.study.outside import Outside
 from p2law.study.stage import Names, Ref, Stage
 from p2law.study.stages.measured import Downstream, Evaluate
@@ -48,6 +48,12 @@ class Stages(Mapping[str, Stage]):
     def path(self, ref: Ref) -> Path:
         """A result's manifest."""
         return self[ref.stage].path(*ref.names)
+
+    def evaluation(self, model: Model) -> str:
+        """What a model's losses rest on besides the weights (:meth:`Evaluate.on`)."""
+        stage = self["evaluate"]
+        assert isinstance(stage, Evaluate)
+        return stage.on(model)
 
     def results(self) -> Iterator[Ref]:
         """Every result of the study."""
