@@ -7,7 +7,6 @@ source, without near-duplicates of validation. Everything streams through a spoo
 
 import sys
 import time
-from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -123,17 +122,16 @@ def _dropped(spec: Mapping[str, Any], spool: Spool, near: int) -> dict[str, Any]
 
 
 class _Writer:
-    """One split's tokens and document starts, appended to their files."""
+    """One split's tokens, appended to its file; each document ends with the end-of-text token."""
 
     def __init__(self, folder: Path, split: str, encoder: Encoder) -> None:
         self.file = (folder / f"{split}.bin").open("wb")
-        self.path = folder / f"{split}.documents.bin"
         self.dtype, self.end = token_dtype(encoder.vocabulary), encoder.end
-        self.starts, self.tokens = array("Q"), 0
+        self.documents = self.tokens = 0
 
     def add(self, tokens: np.ndarray) -> None:
         """Append a document and the end-of-text token."""
-        self.starts.append(self.tokens)
+        self.documents += 1
         self.file.write(np.append(tokens, self.end).astype(self.dtype).tobytes())
         self.tokens += len(tokens) + 1
 
@@ -143,9 +141,8 @@ class _Writer:
             self.file.truncate(most * self.dtype.itemsize)
             self.tokens = most
         self.file.close()
-        self.path.write_bytes(np.frombuffer(self.starts, np.uint64).astype("<u8").tobytes())
         rows = (self.tokens - 1) // row
-        return {"documents": len(self.starts), "tokens": self.tokens, "rows": rows}
+        return {"documents": self.documents, "tokens": self.tokens, "rows": rows}
 
 
 def _write_splits(
