@@ -66,7 +66,7 @@ def changed(config: dict, path: str, value) -> dict:
         ("posttrain.recipes", {}, ["posttrain.recipes", "at least 1"]),
         ("posttrain.recipes.seed1", {}, ["'seed1' would read like a seed"]),
         ("posttrain.recipes.other", {"decya": 0.3}, ["other.decya: unknown key", "'decay'"]),
-        ("posttrain.schedule", ["wsd", "cosine"], ["schedule: now a recipe's", "cosine:"]),
+        ("posttrain.schedule", "cosine", ["schedule: a recipe's; put it into recipes.text"]),
         ("methods.depth.rates", [0.15, 1.2], ["methods.depth.rates", "1.2", "between 0 and 1"]),
         ("methods.depth.rates", [0.3, 0.15], ["rise strictly"]),
         ("methods.depth.rates", ..., ["methods.depth", "rates", "missing"]),

@@ -22,7 +22,12 @@ SHAPE = {
 METHODS = {
     "depth": {"prune": "depth", "rates": [0.15]},
     "sparse24": {"prune": "weights", "mask": "sparsegpt", "weights": "mrp-cg"},
-    "narrow": {"prune": "width", "dimensions": ["ffn", "hidden"], "rates": [0.2, 0.3]},
+    "narrow": {
+        "prune": "width",
+        "dimensions": ["ffn", "hidden"],
+        "multiple": 4,
+        "rates": [0.2, 0.3],
+    },
 }
 TRAIN = {"batch_tokens": 512, "learning_rate": 1e-3, "warmup_tokens": 512}
 

@@ -74,7 +74,8 @@ def check_hub(jobs):
 # Not called by a dry run, nor when a job parses this file: what can be known before the first job.
 onstart:
     jobs = list(workflow.dag.needrun_jobs())
-    origin.leave(STUDY, FILES)
+    if any(job.output for job in jobs):
+        origin.leave(STUDY, FILES)
     try:
         if workflow.executor_plugin.name == "slurm":
             check_slurm(jobs)

@@ -142,9 +142,12 @@ class Posttrain(Section):
         if not isinstance(value, Mapping):
             return value
         retired = [key for key in value if key in Recipe.model_fields]
+        recipes = value.get("recipes")
+        if retired and isinstance(recipes, Mapping):
+            places = ", ".join(f"recipes.{name}" for name in recipes)
+            raise ValueError(f"{', '.join(retired)}: a recipe's; put it into {places}")
         if retired:
             raise ValueError(f"{', '.join(retired)}: now a recipe's. Write\n{new_form(value)}")
-        recipes = value.get("recipes")
         if not isinstance(recipes, Mapping) or not all(
             isinstance(recipe, Mapping) for recipe in recipes.values()
         ):

@@ -4,6 +4,7 @@ Points of controls (the unpruned model, post-trained by the same recipe on the s
 of a table of their own, and stand beside each point of the pruned models as ``Lc``.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,7 +56,7 @@ def gather(stages: Stages) -> Gathered:
             if group == CONTROL:
                 at = {(row["recipe"], row["seed"], row["D"]): row["loss"] for row in rows}
             for row in rows:
-                row["Lc"] = at.get((row["recipe"], row["seed"], row["D"]))
+                row["Lc"] = at.get((row["recipe"], row["seed"], row["D"]), math.nan)
             (found.controls if group == CONTROL else found.points).extend(rows)
             there = {(row["run"], row["D"]) for row in rows}
             found.coverage.extend(_coverage(stages, model.name, group, there))
