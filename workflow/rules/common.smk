@@ -57,10 +57,15 @@ wildcard_constraints:
     **{name: "[^/]+" for stage in STAGES.values() for name in stage.wildcards},
 
 
+SETTLED = []
+"""The job graph that has been told."""
+
+
 def settle():
     """Tell the job graph, while it is made, what must run: of that the manifests decide alone."""
     dag = workflow.dag
-    if STANDING and not dag.ignore_incomplete:
+    if STANDING and dag not in SETTLED:
+        SETTLED.append(dag)
         dag.ignore_incomplete = True
         workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
         STANDING.forced |= {
