@@ -50,8 +50,12 @@ def write_json(path: Path, obj: Any) -> None:
     write_text(path, json.dumps(obj, indent=1, allow_nan=False) + "\n")
 
 
-@cache
 def code_digest(*rooms: str) -> str:
     """Digest of the library's rooms by their Python syntax: comments and layout do not count."""
-    sources = [path for room in rooms for path in sorted((LIBRARY / room).rglob("*.py"))]
+    return digest([_syntax(room) for room in rooms])
+
+
+@cache
+def _syntax(room: str) -> str:
+    sources = sorted((LIBRARY / room).rglob("*.py"))
     return digest([ast.dump(ast.parse(path.read_text(encoding="utf-8"))) for path in sources])
