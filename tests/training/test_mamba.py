@@ -15,6 +15,7 @@ from p2law.cluster.costs import Costs
 from p2law.corpus.packed import Packed
 from p2law.results import manifest
 from p2law.study.grid import Study
+from p2law.study.stages import Stages
 from p2law.training import loop, pretrain, recipe, run
 
 MAMBA = {
@@ -48,7 +49,7 @@ def test_a_study_trains_one(tmp_path, tiny, corpus, train):
     tiny["methods"] = {"depth": {"prune": "depth", "rates": [0.15], "tolerance": 0.2}}
     study = Study(tiny, "tiny.yaml", tmp_path)
     name, model = next(iter(study.models.items()))
-    assert Costs(study).train_memory(name) > 0
+    assert Costs(Stages(study)).train_memory(name) > 0
     config = dict(model.config)
     assert "max_position_embeddings" not in config
     assert config["vocab_size"] == family["tokenizer"]["vocabulary"]

@@ -50,7 +50,7 @@ class Stages(Mapping[str, Stage]):
         return self[ref.stage].path(*ref.names)
 
     def evaluation(self, model: Model) -> str:
-        """What a model's losses rest on besides the weights (:meth:`Evaluate.on`)."""
+        """What a model's losses rest on besides the weights."""
         stage = self["evaluate"]
         assert isinstance(stage, Evaluate)
         return stage.on(model)
