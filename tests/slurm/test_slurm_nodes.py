@@ -15,7 +15,7 @@ WIDE = {
     "cores_per_gpu": 1,
     "jobs": {"posttrain": {"gpu": 2, "mem_mb": 900, "runtime": 20}},
 }
-"""One (fake) GPU a node, two for the training; torch finds none, so the group is gloo's."""
+"""One (fake) GPU a node, two for the training, which computes on CPUs: the group is gloo's."""
 
 pytestmark = pytest.mark.slurm
 
@@ -29,6 +29,11 @@ def wide(undisturbed, run_snakemake, tmp_path_factory) -> tuple[Path, str]:
     path = folder / "tests/slurm/faults.yaml"
     study = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump(study | {"hardware": WIDE}))
+    # The GPUs are Slurm's alone: the trainer is told what it really computes on.
+    rules = folder / "workflow/rules/resources.smk"
+    told = "--device {STUDY.settings.hardware.device}"
+    assert told in rules.read_text()
+    rules.write_text(rules.read_text().replace(told, "--device cpu"))
     out = run_snakemake(folder, "--configfile", "tests/slurm/faults.yaml", "--", POINT)
     return folder, out
 
