@@ -47,6 +47,17 @@ def test_what_comes_from_outside_counts_by_its_content(tiny, tmp_path):
         file.unlink() if kept is None else file.write_bytes(kept)
     os.utime(text / "a.txt", (0, 0))
     assert keys(tiny) == before
+    # Elsewhere, the same: jobs are told the new places, keys are what they were.
+    for folder in (text, base, tokens):
+        folder.rename(tmp_path / f"moved-{folder.name}")
+    tiny["corpus"]["source"]["path"] = str(tmp_path / "moved-text")
+    family["models"]["given"]["path"] = str(tmp_path / "moved-base")
+    family["tokenizer"]["path"] = str(tmp_path / "moved-tokens")
+    assert keys(tiny) == before
+    stages = Stages(Study(tiny, "x"))
+    assert stages["corpus"].spec("tiny")["source"]["path"] == str(tmp_path / "moved-text")
+    assert stages["corpus"].spec("tiny")["tokenizer"]["path"] == str(tmp_path / "moved-tokens")
+    assert stages["base"].spec("given")["path"] == str(tmp_path / "moved-base")
 
 
 def test_large_files_are_read_once(tmp_path, monkeypatch):

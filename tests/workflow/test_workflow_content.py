@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 FILES = "studies/files.yaml"
+PRUNED = ("--", "results/files/pruned/given/depth/manifest.json")
 
 
 @pytest.fixture
@@ -15,9 +16,9 @@ def finished_of_files(first, tmp_path):
     shutil.copytree(first.folder, made.folder)
     shutil.rmtree(made.folder / "results")
     (made.folder / "texts").mkdir()
-    for name in "ab":
-        lines = (f"Document {name} says {i} times {i * i} in line {i}.\n" for i in range(20_000))
-        (made.folder / "texts" / f"{name}.txt").write_text("\n".join(lines))
+    for k in range(40):
+        lines = (f"Document {k} says {i} times {i * (i + k)} in line {i}." for i in range(400))
+        (made.folder / "texts" / f"a{k}.txt").write_text("\n".join(lines))
     shutil.copytree(first.results / "base/tiny-16", made.folder / "given")
     for extra in ("manifest.json", "state"):
         path = made.folder / "given" / extra
@@ -31,20 +32,20 @@ def finished_of_files(first, tmp_path):
     family["models"] = {"given": {"source": "folder", "path": "given"}}
     family["config"] = {}
     (made.folder / FILES).write_text(yaml.safe_dump(study, sort_keys=False))
-    made.run("--", "results/files/pruned/given/depth/manifest.json", study=FILES)
+    made.run(*PRUNED, study=FILES)
     return made
 
 
 def test_a_changed_text_file_reruns_all_of_its_family(finished_of_files):
     made = finished_of_files
-    assert made.planned(study=FILES) == {}
+    assert made.planned(*PRUNED, study=FILES) == {}
     for path in (made.folder / "texts").iterdir():
         path.touch()
-    assert made.planned(study=FILES) == {}
-    text = made.folder / "texts" / "a.txt"
+    assert made.planned(*PRUNED, study=FILES) == {}
+    text = made.folder / "texts" / "a7.txt"
     text.write_text(text.read_text() + "One more line.\n")
-    assert {"corpus", "prune"} <= made.planned(study=FILES).keys()
-    assert "text.a.txt has changed" in made.run("-n", study=FILES)
+    assert {"corpus", "prune"} <= made.planned(*PRUNED, study=FILES).keys()
+    assert "text.a7.txt has changed" in made.run("-n", *PRUNED, study=FILES)
 
 
 def test_changed_weights_of_a_folder_base_rerun_what_follows_it(finished_of_files):
@@ -53,7 +54,7 @@ def test_changed_weights_of_a_folder_base_rerun_what_follows_it(finished_of_file
     raw = bytearray(weights.read_bytes())
     raw[-1] ^= 1
     weights.write_bytes(raw)
-    planned = made.planned(study=FILES)
+    planned = made.planned(*PRUNED, study=FILES)
     assert "corpus" not in planned
     assert {"base", "prune"} <= planned.keys()
-    assert "model.safetensors has changed" in made.run("-n", study=FILES)
+    assert "model.safetensors has changed" in made.run("-n", *PRUNED, study=FILES)

@@ -1,6 +1,6 @@
 """Stages that make checkpoints: corpus, base, prune, posttrain."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,16 @@ class Corpus(Stage):
         tokenizer = self.settings.families[family].tokenizer.model_dump()
         content = {"text": outside.text(text["source"])}
         if tokenizer["kind"] == "folder":
-            content["tokenizer"] = outside.folder(tokenizer.pop("path"))
+            content["tokenizer"] = outside.folder(tokenizer["path"])
         if tokenizer["kind"] == "gguf":
             content["tokenizer"] = outside.gguf(tokenizer)
+        text["source"], tokenizer = placeless(text["source"]), placeless(tokenizer)
         return {**text, "tokenizer": tokenizer, "seed": self.settings.seed, "content": content}
+
+    def spec(self, family: str) -> Json:
+        source, named = self.settings.corpus.source, self.settings.families[family].tokenizer
+        places = {"source": source.model_dump(), "tokenizer": named.model_dump()}
+        return super().spec(family) | places
 
 
 class Base(Stage):
@@ -61,6 +67,7 @@ class Base(Stage):
             told["content"] = outside.folder(told["path"])
         if named.settings.source == "gguf":
             told["content"] = outside.gguf(told)
+        told = placeless(told)
         if self.trained(model):
             section = self.settings.pretrain
             peak = section.peak(model, named.parameters["total"])
@@ -68,6 +75,10 @@ class Base(Stage):
             told |= {"config": dict(named.config), "train": train, "seed": self.settings.seed}
             told["sequence_length"] = self.settings.corpus.sequence_length
         return told
+
+    def spec(self, model: str) -> Json:
+        place = getattr(self.study.models[model].settings, "path", None)
+        return super().spec(model) | ({} if place is None else {"path": place})
 
     def work(self, costs: Any, model: str) -> Work:
         tokens = costs.base_tokens(model)
@@ -176,6 +187,11 @@ class Posttrain(Stage):
         copies = points + COPIES * (points + ROLLING)
         disk = costs.variant_bytes(run.variant) * copies
         return Work(tokens, costs.run_flops(run) * tokens, costs.run_memory(run), disk)
+
+
+def placeless(given: Mapping[str, Any]) -> Json:
+    """Settings without the path that a job reads from: what lies there counts by its content."""
+    return {key: value for key, value in given.items() if key != "path"}
 
 
 def start(variant: Variant) -> Ref:
