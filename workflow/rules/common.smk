@@ -18,6 +18,7 @@ from p2law.canonical import canonical
 from p2law.cluster.costs import Costs
 from p2law.cluster.jobs import Jobs
 from p2law.errors import UserError
+from p2law.evaluation.downstream import require as require_lm_eval
 from p2law.results.origin import read_study
 from p2law.results.stale import Standing
 from p2law.study.checks import check_study
@@ -116,6 +117,31 @@ def targets(*stages):
         ]
 
     return paths
+
+
+def downstream_targets(wildcards):
+    """Every group's scores; refused before a job starts where lm-eval or the section is missing."""
+    if STUDY.settings.downstream is None:
+        raise WorkflowError(
+            f"{ORIGIN}: downstream: missing; it says which tasks to run"
+        )
+    try:
+        require_lm_eval()
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    return targets("downstream")(wildcards)
+
+
+def checkpoints(stage):
+    """A job's checkpoints as options: NAME=MANIFEST."""
+
+    def options(wildcards, output):
+        found = STAGES[stage].checkpoints(*names_of(stage, wildcards)).items()
+        return " ".join(
+            f"--checkpoint {quote(f'{n}={result(ref)}')}" for n, ref in found
+        )
+
+    return options
 
 
 def pattern(stage, *below):

@@ -6,20 +6,6 @@ downstream/<model>/<group>/scores.csv is a target of its own. Checkpoints evalua
 run again.
 """
 
-from p2law.evaluation.downstream import require as require_lm_eval
-
-
-def checkpoints(stage):
-    """A job's checkpoints as options: NAME=MANIFEST."""
-
-    def options(wildcards, output):
-        found = STAGES[stage].checkpoints(*names_of(stage, wildcards)).items()
-        return " ".join(
-            f"--checkpoint {quote(f'{n}={result(ref)}')}" for n, ref in found
-        )
-
-    return options
-
 
 rule evaluate:
     input:
@@ -86,19 +72,6 @@ rule downstream_group:
         "{params.launcher}{params.script} --downstream --spec {params.spec:q}"
         " --corpus {input.corpus:q} {params.checkpoints} --device {params.device}"
         " --out {params.out:q} > {log:q} 2>&1"
-
-
-def downstream_targets(wildcards):
-    """Every group's scores; refused before a job starts where lm-eval or the section is missing."""
-    if STUDY.settings.downstream is None:
-        raise WorkflowError(
-            f"{ORIGIN}: downstream: missing; it says which tasks to run"
-        )
-    try:
-        require_lm_eval()
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
-    return targets("downstream")(wildcards)
 
 
 rule downstream:
