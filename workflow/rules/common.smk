@@ -7,6 +7,7 @@ inputs of jobs that stand are ancient(). An output that Snakemake thinks incompl
 was killed after its last act, writing the manifest: it is taken as it is.
 """
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import RerunTrigger
 
-FILES = [str(path) for path in workflow.overwrite_configfiles] or ["config.yaml"]
+FILES = [os.path.relpath(f) for f in workflow.overwrite_configfiles] or ["config.yaml"]
 ORIGIN = ", ".join(FILES)
 
 try:
