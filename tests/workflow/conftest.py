@@ -41,6 +41,17 @@ class Checkout:
             text=True,
         )
 
+    def start(self, *words: str) -> subprocess.Popen:
+        """Start Snakemake here in a process group of its own, to be killed."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", STUDY, *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
     def run(self, *words: str, **options) -> str:
         """Run Snakemake to success."""
         done = self.snakemake(*words, **options)

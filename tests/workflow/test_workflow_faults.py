@@ -3,8 +3,6 @@
 import hashlib
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -22,23 +20,7 @@ def wait_for(found, seconds: float = 120.0) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_in_the_middle_of_training_it_goes_on_to_the_same_bits(first, clean, how):
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--cores",
-        "2",
-        "--configfile",
-        "studies/tiny.yaml",
-    ]
-    process = subprocess.Popen(
-        [*command, "--", TARGET],
-        cwd=clean.folder,
-        env=clean.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = clean.start("--", TARGET)
     state = clean.results / "base/tiny-24/state"
     wait_for(lambda: list(state.rglob("lease*")))
     time.sleep(0.5)  # some steps on: the whole training takes a few seconds

@@ -5,30 +5,9 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
-
-
-def start(made) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--cores",
-        "2",
-        "--configfile",
-        "studies/tiny.yaml",
-    ]
-    return subprocess.Popen(
-        [*command, "--configfile", "studies/tiny.yaml", "--rerun-incomplete"],
-        cwd=made.folder,
-        env=made.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 def kill(process: subprocess.Popen) -> None:
@@ -59,7 +38,7 @@ def ends_whole(first, made, told: str) -> None:
 def test_a_study_killed_at_any_moment_ends_with_one_command(first, clean, seed):
     draw = random.Random(seed)
     for _ in range(draw.randint(1, 3)):
-        process = start(clean)
+        process = clean.start("--rerun-incomplete")
         time.sleep(draw.uniform(5, 60))
         kill(process)
         clean.run("--unlock")
@@ -80,7 +59,7 @@ def last_act(made, stage: str) -> bool:
 @pytest.mark.parametrize("stage", ["corpus", "base"])
 def test_killed_between_a_manifest_and_snakemakes_record_of_it(first, clean, stage):
     """The job has done its last act; Snakemake thinks its output incomplete, and must go on."""
-    process = start(clean)
+    process = clean.start("--rerun-incomplete")
     assert last_act(clean, stage)
     kill(process)
     clean.run("--unlock")
